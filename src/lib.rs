@@ -1,0 +1,13 @@
+//! Backstitch: an event bus and saga orchestrator. See `docs/` for the guarantees and `README.md` for
+//! the map of these modules. Arrows point down only: shell → adapters → pure core.
+
+// Pure: no runtime, files, sockets, clock or randomness.
+pub mod definition;
+pub mod envelope;
+pub mod expression;
+pub mod id;
+pub mod payload;
+pub mod problem;
+pub mod request;
+pub mod time;
+pub mod trace_context;
