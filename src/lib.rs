@@ -11,3 +11,8 @@ pub mod problem;
 pub mod request;
 pub mod time;
 pub mod trace_context;
+
+// Adapters: each knows one outside thing and no other adapter.
+pub mod bus;
+pub mod connector;
+pub mod journal;

@@ -1,0 +1,103 @@
+//! Events in and out of NATS JetStream: subjects, headers, streams, consumers, dead letters. Knows
+//! nothing of runs or of the journal.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+
+use crate::envelope::Event;
+use crate::id::EventType;
+use crate::time::Timestamp;
+
+/// Where a published event lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    pub stream: Arc<str>,
+    pub sequence: u64,
+    /// The server had it already (same `Nats-Msg-Id` within its window).
+    pub duplicate: bool,
+}
+
+/// A message as it lies in a stream: what a dead letter keeps.
+#[derive(Debug, Clone)]
+pub struct RawMessage {
+    pub subject: String,
+    pub headers: Vec<(String, String)>,
+    pub payload: Bytes,
+}
+
+/// One message pulled from the EVENTS stream; it is delivered again until it is acknowledged.
+pub struct Delivery {
+    pub stream: Arc<str>,
+    pub consumer: Arc<str>,
+    /// The stream's creation time, in nanoseconds since 1970.
+    pub stream_created: u64,
+    pub sequence: u64,
+    /// Deliveries of this message so far, from 1.
+    pub delivered: u64,
+    pub published_at: Timestamp,
+    /// The event, or why the message is none.
+    pub event: Result<Event, String>,
+    pub raw: RawMessage,
+    pub ack: Box<dyn Acknowledge>,
+}
+
+/// Answers for one delivery. Dropping it without an answer lets the server deliver again after its wait.
+pub trait Acknowledge: Send + Sync {
+    /// Says that every target has the event. Called after the journal commit, never before.
+    fn ack(self: Box<Self>) -> BoxFuture<'static, ()>;
+    /// Asks for redelivery after a pause.
+    fn later(self: Box<Self>, pause: std::time::Duration) -> BoxFuture<'static, ()>;
+}
+
+/// A message put aside, with the reason.
+#[derive(Debug, Clone)]
+pub struct DeadLetter {
+    pub raw: RawMessage,
+    /// A word: `invalid_event`, `invalid_data`, `unknown_type`, `key_conflict`, `null_key`, `expression`, …
+    pub reason: String,
+    /// For people: what exactly is wrong, with JSON pointers where data is invalid.
+    pub detail: String,
+    pub consumer: String,
+    pub stream: String,
+    pub sequence: u64,
+}
+
+/// What is known of the connection.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Status {
+    /// Connected, streams reconciled, consumer running.
+    pub ready: bool,
+    /// One line for people: what is wrong, or what was proved of the server.
+    pub message: String,
+}
+
+/// Publish, consume, put aside.
+pub trait Bus: Send + Sync + 'static {
+    /// Publishes events in order and waits for every PubAck; one result per event, in order. After
+    /// the first failure the events behind it are not tried (their result repeats the error).
+    fn publish(&self, events: Vec<Event>) -> BoxFuture<'static, Vec<Result<Published, Error>>>;
+
+    /// Takes the next deliveries: at least one, at most `max`. Waits while the bus is away.
+    fn next(&self, max: usize) -> BoxFuture<'_, Vec<Delivery>>;
+
+    /// Puts a message aside in DEAD_LETTERS.
+    fn dead_letter(&self, letter: DeadLetter) -> BoxFuture<'static, Result<Published, Error>>;
+
+    /// Watches the connection.
+    fn status(&self) -> watch::Receiver<Status>;
+
+    /// Event types that the consumer asks for; called once before `next`.
+    fn subscribe(&self, types: Vec<EventType>);
+}
+
+/// Why the bus did not take something.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    #[error("NATS is away: {0}")]
+    Unavailable(String),
+    #[error("the event is refused: {0}")]
+    Refused(String),
+}
