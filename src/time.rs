@@ -51,7 +51,9 @@ pub const SPAN_MAX: Span = Span::from_millis(10 * 365 * 24 * 3_600 * 1_000);
 
 /// Why a duration was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a duration; write for example 200ms, 3s, 2m, 24h, 7d or ISO 8601 such as PT1H30M, at most ten years")]
+#[error(
+    "`{text}` is not a duration; write for example 200ms, 3s, 2m, 24h, 7d or ISO 8601 such as PT1H30M, at most ten years"
+)]
 pub struct SpanError {
     pub text: String,
 }

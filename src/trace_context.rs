@@ -22,9 +22,7 @@ macro_rules! hex_id {
             /// Parses lower-case hexadecimal; all zero is refused, as W3C says.
             #[must_use]
             pub fn parse(text: &str) -> Option<Self> {
-                if text.len() != 2 * $bytes
-                    || !text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-                {
+                if text.len() != 2 * $bytes || !text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
                     return None;
                 }
                 let mut bytes = [0; $bytes];
@@ -88,7 +86,10 @@ impl TraceContext {
             return None;
         }
         let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        if bytes[2] != b'-' || bytes[35] != b'-' || bytes[52] != b'-' || ![0, 1, 53, 54].iter().all(|at| hex(bytes[*at]))
+        if bytes[2] != b'-'
+            || bytes[35] != b'-'
+            || bytes[52] != b'-'
+            || ![0, 1, 53, 54].iter().all(|at| hex(bytes[*at]))
         {
             return None;
         }
@@ -100,7 +101,8 @@ impl TraceContext {
             _ => {}
         }
         let flags = u8::from_str_radix(&text[53..55], 16).ok()?;
-        let tracestate = tracestate.map(str::trim).filter(|state| !state.is_empty() && state.len() <= TRACESTATE_BYTES_MAX);
+        let tracestate =
+            tracestate.map(str::trim).filter(|state| !state.is_empty() && state.len() <= TRACESTATE_BYTES_MAX);
         Some(Self {
             trace_id: TraceId::parse(&text[3..35])?,
             span_id: SpanId::parse(&text[36..52])?,

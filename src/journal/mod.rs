@@ -126,9 +126,15 @@ pub enum Change {
     /// An event that starts or concerns several runs, or none: noted before its targets move.
     Inbox(InboxMark),
     /// The bus has it. `position` is where, for the hold (FINDINGS, "Outbox hold").
-    Published { run: RunId, number: u64 },
+    Published {
+        run: RunId,
+        number: u64,
+    },
     /// Stored once per fingerprint, before the first run that uses it.
-    Definition { fingerprint: Fingerprint, source: Arc<str> },
+    Definition {
+        fingerprint: Fingerprint,
+        source: Arc<str>,
+    },
 }
 
 /// An open run as read back.
