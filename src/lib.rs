@@ -16,3 +16,6 @@ pub mod trace_context;
 pub mod bus;
 pub mod connector;
 pub mod journal;
+
+// Shell: where core and adapters meet.
+pub mod coordinator;
