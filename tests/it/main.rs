@@ -1,3 +1,7 @@
-//! Tests of the whole with real servers: one binary, one module per subject.
+//! Tests of the tree, and of the whole with real servers: one binary, one module per subject.
 
+mod arrows;
+mod readme;
 mod server;
+mod skip;
+mod tidy;

@@ -1,0 +1,37 @@
+# Every target can be run on a fresh machine that has Rust; each says what it does before it does it.
+CARGO ?= cargo
+
+.PHONY: help demo test check bench nats
+
+help:
+	@echo 'make demo    find or fetch nats-server, build, show the product in a minute'
+	@echo 'make test    find or fetch nats-server, run every test'
+	@echo 'make check   formatting and lints'
+	@echo 'make bench   find or fetch nats-server, build for speed, measure (about two minutes)'
+	@echo 'make nats    find or fetch nats-server, nothing else'
+
+nats:
+	@echo '==> nats-server: looking in the PATH and in .tools/bin, else fetching a pinned one into .tools/bin'
+	@scripts/get-nats-server
+
+demo: nats
+	@echo '==> building (the first build takes a few minutes)'
+	@$(CARGO) build
+	@echo '==> backstitch demo: own nats-server, own services, own data directory; all of it is stopped at the end'
+	@$(CARGO) run --quiet -- demo
+
+test: nats
+	@echo '==> cargo test: units, simulation, and the real binary with a real nats-server'
+	@rm -f "$${CARGO_TARGET_DIR:-target}/skipped.txt"
+	@$(CARGO) test --no-fail-fast
+	@if [ -s "$${CARGO_TARGET_DIR:-target}/skipped.txt" ]; then cat "$${CARGO_TARGET_DIR:-target}/skipped.txt"; else echo 'nothing was skipped'; fi
+
+check:
+	@echo '==> formatting, lints'
+	@$(CARGO) fmt --check
+	@$(CARGO) clippy --all-targets -- -D warnings
+
+bench: nats
+	@echo '==> building for speed, then backstitch bench: own nats-server, own services, own orchestrator'
+	@$(CARGO) build --release
+	@$(CARGO) run --release --quiet -- bench
