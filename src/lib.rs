@@ -18,4 +18,5 @@ pub mod connector;
 pub mod journal;
 
 // Shell: where core and adapters meet.
+pub mod cli;
 pub mod coordinator;
