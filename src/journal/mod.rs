@@ -5,12 +5,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use ::bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Fingerprint, RunId};
 use crate::time::Timestamp;
+
+mod bytes;
+mod error;
+mod inbox;
+pub mod memory;
+mod record;
+
+pub use error::Error;
 
 /// Proof that a value's journal records are on stable storage. Only this module can make one.
 #[derive(Debug)]
@@ -244,9 +252,30 @@ pub trait Journal: Send + Sync + 'static {
     fn close(&self) -> BoxFuture<'static, Result<(), Error>>;
 }
 
-/// Why the journal refuses or stops.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum Error {
-    #[error("the journal is closed")]
-    Closed,
+impl FinishedFilter {
+    /// True for a run that the filter asks for, wherever the list continues.
+    pub(crate) fn matches(&self, index: &SummaryIndex) -> bool {
+        self.saga.as_ref().is_none_or(|saga| *saga == index.saga)
+            && self.state.as_ref().is_none_or(|state| *state == index.state)
+            && self.correlation_id.as_ref().is_none_or(|id| *id == index.correlation_id)
+            && self.key.as_ref().is_none_or(|key| Some(key) == index.key.as_ref())
+            && self.since.is_none_or(|since| index.ended_at >= since)
+    }
+}
+
+/// Checks that a transition is the next one of its run. `known` is the number of its next fact and its
+/// highest epoch; none for a run that is not open.
+fn check_next(known: Option<(u64, u64)>, ended: bool, transition: &Transition) -> Result<(), Error> {
+    let run = transition.run;
+    let (expected, epoch) = known.unwrap_or((0, 0));
+    if known.is_none() && ended {
+        return Err(Error::Ended { run });
+    }
+    if transition.sequence != expected {
+        return Err(Error::Sequence { run, expected, got: transition.sequence });
+    }
+    if transition.epoch < epoch {
+        return Err(Error::Epoch { run, known: epoch, got: transition.epoch });
+    }
+    Ok(())
 }
