@@ -9,6 +9,7 @@ pub mod id;
 pub mod payload;
 pub mod problem;
 pub mod request;
+pub mod saga;
 pub mod time;
 pub mod trace_context;
 

@@ -104,6 +104,13 @@ impl Template {
     }
 }
 
+impl Template {
+    /// Evaluates field by field: top-level members that fail are left out and named.
+    pub fn eval_fields(&self, _scope: &dyn Scope) -> (Payload, Vec<(String, EvalError)>) {
+        todo!()
+    }
+}
+
 /// Text with expressions in it, each encoded for its place. Null is an error unless written `// null`.
 #[derive(Debug)]
 pub struct TextTemplate {

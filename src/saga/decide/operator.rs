@@ -1,0 +1,157 @@
+//! Operator commands: what applies when, and what each begins with. Everything else is a conflict with
+//! its reason.
+
+use super::super::fact::{Fact, Outcome, SettleCause, UndoEnd};
+use super::super::input::{Operation, Rejected, Rules};
+use super::super::plan;
+use super::super::state::{Activity, Phase, SagaState, StepStatus};
+use super::settle;
+use crate::definition::StepIndex;
+use crate::problem::{Problem, kind};
+use crate::request::Direction;
+use crate::time::Timestamp;
+
+/// Decides about one command.
+///
+/// # Errors
+/// [`Rejected::Conflict`] says why the command does not apply.
+pub fn decide(rules: &Rules, state: &SagaState, operation: Operation, _now: Timestamp) -> Result<Vec<Fact>, Rejected> {
+    let acted = Fact::OperatorActed { operation: operation.clone() };
+    let refused = |why: &str| Rejected::Conflict(format!("{}: {why}", operation.as_str()));
+    let conflict = |why: &str| Err(refused(why));
+    match &operation {
+        Operation::Cancel { reason } => {
+            if state.phase != Phase::Forward {
+                return conflict("the run is being undone already");
+            }
+            if state.pivot_done {
+                return conflict("the pivot is done; what lies behind it only goes forward");
+            }
+            if plan::pivot_in_doubt(rules.definition, state) {
+                return conflict("the pivot has begun and its outcome is not known");
+            }
+            let title = reason.clone().unwrap_or_else(|| "cancelled by an operator".to_owned());
+            let mut facts = vec![acted];
+            let mut problem = Problem::new(kind::CANCELLED, title);
+            problem.step = state.cursor.map(|step| rules.definition.step(step).path.to_string());
+            facts.extend(settle::begin(rules.definition, state, SettleCause::Cancelled, problem));
+            Ok(facts)
+        }
+        Operation::Pause if state.parked.is_some() => conflict("the run is parked, nothing leaves it"),
+        Operation::Pause if state.paused => conflict("the run is paused"),
+        Operation::Pause => Ok(vec![acted]),
+        Operation::Resume if state.paused => Ok(vec![acted]),
+        Operation::Resume => conflict("the run is not paused"),
+        Operation::Retry { new_key } => retry(rules, state, acted, *new_key).map_err(refused),
+        Operation::Skip => skip(rules, state, acted).map_err(refused),
+        Operation::ResolveDone { output } => {
+            let (step, direction) = resolvable(state).map_err(refused)?;
+            Ok(match direction {
+                Direction::Compensate => vec![acted, Fact::UndoEnded { step, end: UndoEnd::Undone }],
+                Direction::Forward | Direction::Check => {
+                    vec![acted, Fact::StepEnded { step, outcome: Outcome::Done, output: output.clone(), failure: None }]
+                }
+            })
+        }
+        Operation::ResolveNotDone => {
+            let (step, direction) = resolvable(state).map_err(refused)?;
+            Ok(match direction {
+                // Known to be not done: it stays parked, and `retry` sends it again.
+                Direction::Compensate => vec![acted],
+                Direction::Forward | Direction::Check => {
+                    let problem = state.step(step).error.clone().unwrap_or_else(|| {
+                        Problem::new(kind::REFUSED, "resolved by an operator as not done")
+                            .at(&rules.definition.step(step).path)
+                    });
+                    vec![
+                        acted,
+                        Fact::StepEnded { step, outcome: Outcome::Refused, output: None, failure: Some(problem) },
+                    ]
+                }
+            })
+        }
+    }
+}
+
+fn retry(rules: &Rules, state: &SagaState, acted: Fact, new_key: bool) -> Result<Vec<Fact>, &'static str> {
+    let Some(parked) = &state.parked else {
+        return waiting_retry(state, acted, new_key);
+    };
+    let at = state.step(parked.step);
+    match parked.direction {
+        Direction::Compensate if new_key => Err("an undo keeps its key"),
+        Direction::Compensate => {
+            let mut facts = vec![acted];
+            if at.undo.request.is_some() {
+                facts.push(Fact::AttemptStarted {
+                    step: parked.step,
+                    direction: Direction::Compensate,
+                    attempt: at.undo.attempt + 1,
+                });
+            }
+            Ok(facts)
+        }
+        Direction::Forward | Direction::Check => {
+            if state.phase != Phase::Forward {
+                return Err("undoing has begun, and no forward call leaves any more; resolve it");
+            }
+            let unknown = at.status == StepStatus::Ended(Outcome::Unknown);
+            if new_key && unknown {
+                return Err("the old outcome is unknown; a new key could do it twice; resolve it first");
+            }
+            if new_key && !matches!(rules.definition.step(parked.step).action, crate::definition::Action::Call(_)) {
+                return Err("only a call has a key");
+            }
+            let mut facts = vec![acted];
+            if at.request.is_some() && !new_key {
+                facts.push(Fact::AttemptStarted {
+                    step: parked.step,
+                    direction: Direction::Forward,
+                    attempt: at.attempt + 1,
+                });
+            }
+            Ok(facts)
+        }
+    }
+}
+
+fn waiting_retry(state: &SagaState, acted: Fact, new_key: bool) -> Result<Vec<Fact>, &'static str> {
+    if state.paused {
+        return Err("the run is paused; resume it first");
+    }
+    let waiting = state.active.and_then(|step| match state.step(step).activity {
+        Activity::RetryAt { direction, .. } => Some((step, direction)),
+        Activity::Idle | Activity::InFlight { .. } | Activity::Sleeping { .. } | Activity::Interrupted { .. } => None,
+    });
+    match waiting {
+        Some(_) if new_key => Err("a new key needs a parked run"),
+        Some((step, direction)) => {
+            let attempt = super::attempt::number(state, step, direction) + 1;
+            Ok(vec![acted, Fact::AttemptStarted { step, direction, attempt }])
+        }
+        None => Err("the run is neither parked nor waiting for a retry"),
+    }
+}
+
+fn skip(rules: &Rules, state: &SagaState, acted: Fact) -> Result<Vec<Fact>, &'static str> {
+    let Some(parked) = &state.parked else { return Err("the run is not parked") };
+    if plan::remedies(rules.definition, state).contains(&"skip") {
+        let undoing = parked.direction == Direction::Compensate || state.phase != Phase::Forward;
+        return Ok(if undoing {
+            vec![acted, Fact::UndoEnded { step: parked.step, end: UndoEnd::Skipped }]
+        } else {
+            vec![acted, Fact::StepSkipped { step: parked.step, why: super::super::fact::SkipReason::Operator }]
+        });
+    }
+    Err("only a failed undo and a failed step behind the pivot can be skipped; an unknown one is resolved")
+}
+
+fn resolvable(state: &SagaState) -> Result<(StepIndex, Direction), &'static str> {
+    let Some(parked) = &state.parked else { return Err("the run is not parked") };
+    let unknown = state.step(parked.step).status == StepStatus::Ended(Outcome::Unknown);
+    match parked.direction {
+        Direction::Compensate => Ok((parked.step, Direction::Compensate)),
+        Direction::Forward | Direction::Check if unknown => Ok((parked.step, Direction::Forward)),
+        Direction::Forward | Direction::Check => Err("the outcome of the parked step is known"),
+    }
+}

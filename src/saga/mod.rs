@@ -1,0 +1,32 @@
+//! The pure core: what a run has been through (facts), where that leaves it (state), what an input
+//! means to it (`decide`), what the outside must do next (commands).
+//!
+//! The driver's contract: call [`decide`] with one input, [`evolve`] every fact, then go on with
+//! [`Input::Continue`] until it gives no fact; commit all facts together; only then carry out the
+//! commands. After a restart rebuild the state with [`evolve`], give [`Input::Restarted`], and start
+//! from [`outstanding`].
+
+mod backoff;
+mod command;
+mod decide;
+mod emit;
+mod evolve;
+mod fact;
+mod input;
+mod plan;
+mod request_builder;
+mod scope;
+mod state;
+
+pub use command::{Command, Timer, outstanding};
+pub use decide::{decide, start};
+pub use evolve::{begin, evolve};
+pub use fact::{
+    DecodeError, Emission, Fact, Fate, Outcome, RunStarted, SettleCause, SkipReason, UndoEnd, decode, encode,
+};
+pub use input::{Input, Operation, Rejected, Rules, Start};
+pub use plan::{remedies, undo_order};
+pub use state::{
+    Activity, CheckState, Final, LockState, Parked, Phase, RunState, SagaState, StepState, StepStatus, UndoState,
+    UndoStatus,
+};
