@@ -9,7 +9,10 @@ pub mod id;
 pub mod payload;
 pub mod problem;
 pub mod request;
+pub mod resilience;
 pub mod saga;
+pub mod secret;
+pub mod service;
 pub mod time;
 pub mod trace_context;
 

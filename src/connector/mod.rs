@@ -1,6 +1,8 @@
 //! Calls to services. A connector sends one attempt and says what it did to the world by the protocol's
 //! own rules; whether to try again is the core's business.
 
+pub mod http;
+
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;

@@ -18,6 +18,8 @@ const PURE: &[&str] = &[
     "resilience",
     "saga",
     "schema",
+    "secret",
+    "service",
     "signature",
     "time",
     "trace_context",

@@ -1,0 +1,151 @@
+//! Opens one connection: resolve, check the addresses, connect, TLS, HTTP handshake.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::address;
+use super::pool::Sender;
+use crate::service::{Network, Service};
+
+/// Headers of an answer go into `$result`, so into the journal: 64 KiB is far beyond any honest answer.
+const ANSWER_HEADER_BYTES_MAX: usize = 64 * 1024;
+
+/// Why there is no connection. Nothing was sent.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DialError {
+    #[error("cannot resolve {host}: {source}")]
+    Resolve { host: String, source: std::io::Error },
+    #[error("{host} leads to {address}, a private address; say `network: private` if that is meant")]
+    Private { host: String, address: std::net::IpAddr },
+    #[error("{host} has no address")]
+    NoAddress { host: String },
+    #[error("cannot connect to {address}: {source}")]
+    Connect { address: SocketAddr, source: std::io::Error },
+    #[error("cannot connect to {host} within {wait_ms} ms")]
+    Slow { host: String, wait_ms: u128 },
+    #[error("TLS with {host} failed: {source}")]
+    Tls { host: String, source: std::io::Error },
+    #[error("HTTP with {host} failed: {source}")]
+    Handshake { host: String, source: hyper::Error },
+}
+
+pub(super) struct Dialer {
+    host: String,
+    port: u16,
+    network: Network,
+    /// An address in the url is meant as written.
+    written: bool,
+    timeout: Duration,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+}
+
+impl Dialer {
+    pub(super) fn new(service: &Service) -> Result<Self, String> {
+        let host = service.url.host().to_owned();
+        let tls = match service.url.is_https() {
+            false => None,
+            true => {
+                let name = ServerName::try_from(host.clone())
+                    .map_err(|error| format!("`{host}` cannot be a certificate's name: {error}"))?;
+                Some((TlsConnector::from(Arc::new(tls_config(service.ca.as_deref())?)), name))
+            }
+        };
+        Ok(Self {
+            written: address::is_written(&host),
+            host,
+            port: service.url.port(),
+            network: service.network,
+            timeout: service.connect_timeout.to_std(),
+            tls,
+        })
+    }
+
+    /// Opens a connection, its driver in a task of its own that ends with it.
+    pub(super) async fn dial(&self) -> Result<Sender, DialError> {
+        let slow = || DialError::Slow { host: self.host.clone(), wait_ms: self.timeout.as_millis() };
+        tokio::time::timeout(self.timeout, self.open()).await.map_err(|_| slow())?
+    }
+
+    async fn open(&self) -> Result<Sender, DialError> {
+        let tcp = self.connect().await?;
+        match &self.tls {
+            None => self.handshake(tcp).await,
+            Some((tls, name)) => {
+                let stream = tls
+                    .connect(name.clone(), tcp)
+                    .await
+                    .map_err(|source| DialError::Tls { host: self.host.clone(), source })?;
+                self.handshake(stream).await
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<TcpStream, DialError> {
+        let resolved = tokio::net::lookup_host((self.host.as_str(), self.port))
+            .await
+            .map_err(|source| DialError::Resolve { host: self.host.clone(), source })?;
+        let mut refused = DialError::NoAddress { host: self.host.clone() };
+        for address in resolved {
+            if !self.written && !address::is_allowed(address.ip(), self.network) {
+                refused = DialError::Private { host: self.host.clone(), address: address.ip() };
+                continue;
+            }
+            match TcpStream::connect(address).await {
+                Ok(tcp) => {
+                    // Nagle's algorithm costs 40 ms on every call; without the option we still work.
+                    let _ = tcp.set_nodelay(true);
+                    return Ok(tcp);
+                }
+                Err(source) => refused = DialError::Connect { address, source },
+            }
+        }
+        Err(refused)
+    }
+
+    async fn handshake<S>(&self, stream: S) -> Result<Sender, DialError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) = http1::Builder::new()
+            .max_header_size(ANSWER_HEADER_BYTES_MAX)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|source| DialError::Handshake { host: self.host.clone(), source })?;
+        // Its error reaches the call that used it; an idle connection's end is no news.
+        tokio::spawn(async move { connection.await.ok() });
+        Ok(Sender::new(sender))
+    }
+}
+
+/// Public roots, and the service's own where it has them; ring, whatever else is in the process.
+fn tls_config(ca: Option<&[u8]>) -> Result<rustls::ClientConfig, String> {
+    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    if let Some(pem) = ca {
+        let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
+            .collect::<Result<_, _>>()
+            .map_err(|error| format!("cannot read its certificates: {error}"))?;
+        if certificates.is_empty() {
+            return Err("its certificate file holds no certificate".to_owned());
+        }
+        for certificate in certificates {
+            roots.add(certificate).map_err(|error| format!("cannot trust its certificate: {error}"))?;
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}

@@ -1,0 +1,238 @@
+//! Builds the request: our own headers, the author's, the service's sign-in. Every value is parsed,
+//! none is inserted raw.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use http_body_util::Full;
+
+use crate::connector::Call;
+use crate::payload::Payload;
+use crate::service::{Auth, Service};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+const CORRELATION_ID: HeaderName = HeaderName::from_static("correlation-id");
+const SAGA_RUN: HeaderName = HeaderName::from_static("saga-run");
+const SAGA_STEP: HeaderName = HeaderName::from_static("saga-step");
+const SAGA_DIRECTION: HeaderName = HeaderName::from_static("saga-direction");
+const SAGA_FORWARD_KEY: HeaderName = HeaderName::from_static("saga-forward-key");
+
+/// What frames a message on the wire; an author's value would let one request look like two.
+const FRAMING: [&str; 11] = [
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "te",
+    "trailer",
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "upgrade",
+    "expect",
+    "accept-encoding",
+];
+
+/// The parts of a message that are the same for every call to a service.
+pub(super) struct Head {
+    host: HeaderValue,
+    auth: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Head {
+    pub(super) fn new(service: &Service) -> Result<Self, String> {
+        let host = service.url.authority().parse().map_err(|_| "its url's host cannot be sent".to_owned())?;
+        let auth = service.auth.as_ref().map(sign_in).transpose()?;
+        Ok(Self { host, auth })
+    }
+
+    /// Builds the request of one attempt.
+    ///
+    /// # Errors
+    /// One line that says which part cannot be sent. Nothing was.
+    pub(super) fn message(&self, service: &Service, call: &Call) -> Result<Request<Full<Bytes>>, String> {
+        let request = &call.request;
+        let method = Method::from_bytes(request.method.as_bytes())
+            .ok()
+            .filter(|method| *method != Method::CONNECT && *method != Method::TRACE)
+            .ok_or_else(|| format!("`{}` is no method that a step can use", request.method))?;
+        let mut headers = HeaderMap::with_capacity(16);
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("backstitch/", env!("CARGO_PKG_VERSION"))));
+        if request.body.is_some() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        for (name, value) in &request.headers {
+            author_header(&mut headers, name, value)?;
+        }
+        self.own_headers(&mut headers, call)?;
+        let body = request.body.clone().map_or_else(Bytes::new, |body| Bytes::from_owner(Text(body)));
+        let mut message = Request::new(Full::new(body));
+        *message.method_mut() = method;
+        *message.uri_mut() = target(service.url.base(), &request.target)?;
+        *message.headers_mut() = headers;
+        Ok(message)
+    }
+
+    /// Inserted last: they stand, whatever the author wrote.
+    fn own_headers(&self, headers: &mut HeaderMap, call: &Call) -> Result<(), String> {
+        let ours = &call.headers;
+        if let Some(key) = &ours.idempotency_key {
+            headers.insert(IDEMPOTENCY_KEY, value("Idempotency-Key", key)?);
+        }
+        headers.insert(TRACEPARENT, value("traceparent", &ours.trace.traceparent())?);
+        headers.remove(TRACESTATE);
+        // Others wrote it: one that cannot be sent is left out, the trace goes on without it.
+        if let Some(Ok(state)) = ours.trace.tracestate.as_deref().map(HeaderValue::from_str) {
+            headers.insert(TRACESTATE, state);
+        }
+        headers.insert(CORRELATION_ID, lenient(&ours.correlation_id));
+        headers.insert(SAGA_RUN, value("Saga-Run", &ours.run)?);
+        headers.insert(SAGA_STEP, value("Saga-Step", &ours.step)?);
+        headers.insert(SAGA_DIRECTION, HeaderValue::from_static(ours.direction.as_str()));
+        headers.remove(SAGA_FORWARD_KEY);
+        if let Some(key) = &ours.forward_key {
+            headers.insert(SAGA_FORWARD_KEY, value("Saga-Forward-Key", key)?);
+        }
+        if let Some((name, value)) = &self.auth {
+            headers.insert(name.clone(), value.clone());
+        }
+        headers.insert(HOST, self.host.clone());
+        Ok(())
+    }
+}
+
+fn sign_in(auth: &Auth) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, text) = match auth {
+        Auth::Bearer(token) => (AUTHORIZATION, format!("Bearer {}", token.expose())),
+        Auth::Basic { username, password } => {
+            if username.contains(':') {
+                return Err("`auth.basic.username` holds a `:`, which basic authentication cannot send".to_owned());
+            }
+            (AUTHORIZATION, format!("Basic {}", base64(format!("{username}:{}", password.expose()).as_bytes())))
+        }
+        Auth::ApiKey { header, value } => {
+            let name = HeaderName::from_bytes(header.as_bytes())
+                .map_err(|_| format!("`auth.api_key.header`: `{header}` is no header name"))?;
+            (name, value.expose().clone())
+        }
+    };
+    let mut value =
+        HeaderValue::from_str(&text).map_err(|_| "its secret holds characters that no header can carry".to_owned())?;
+    value.set_sensitive(true);
+    Ok((name, value))
+}
+
+fn author_header(headers: &mut HeaderMap, name: &str, text: &str) -> Result<(), String> {
+    let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("`{name}` is no header name"))?;
+    if FRAMING.contains(&parsed.as_str()) {
+        return Err(format!("the header `{name}` is not a step's to set"));
+    }
+    headers.insert(parsed, value(name, text)?);
+    Ok(())
+}
+
+fn value(name: &str, text: &str) -> Result<HeaderValue, String> {
+    HeaderValue::from_str(text)
+        .map_err(|_| format!("the header `{name}` holds a character that cannot be sent; percent-encode it"))
+}
+
+/// Makes a value of any text, percent-encoding what cannot be sent: a publisher's correlation id must
+/// not stop a call.
+fn lenient(text: &str) -> HeaderValue {
+    const REST: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b'%');
+    let sendable: Cow<'_, str> = match HeaderValue::from_str(text) {
+        Ok(value) => return value,
+        Err(_) => percent_encoding::utf8_percent_encode(text, REST).into(),
+    };
+    HeaderValue::from_str(&sendable).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// Appends a call's path to the service's own.
+fn target(base: &str, target: &str) -> Result<Uri, String> {
+    let path = target.split(['?', '#']).next().unwrap_or_default();
+    if !(target.is_empty() || target.starts_with(['/', '?'])) {
+        return Err(format!("the path `{target}` must begin with `/`"));
+    }
+    if target.contains('#') {
+        return Err(format!("the path `{target}` holds a `#`; write %23"));
+    }
+    let dots = |segment: &str| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");
+    if path.split('/').any(dots) {
+        // A value from data must not climb out of the path that the author wrote.
+        return Err(format!("the path `{target}` holds a `.` or `..` segment"));
+    }
+    let slash = if base.is_empty() && path.is_empty() { "/" } else { "" };
+    let whole = format!("{base}{slash}{target}");
+    whole.parse().map_err(|error| format!("the path `{whole}` cannot be sent: {error}"))
+}
+
+/// A body sent from where it lies.
+struct Text(Payload);
+
+impl AsRef<[u8]> for Text {
+    fn as_ref(&self) -> &[u8] {
+        self.0.text().as_bytes()
+    }
+}
+
+/// RFC 4648 section 4, with padding.
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let bits = chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for place in 0..4 {
+            let digit = ALPHABET[(bits >> (18 - 6 * place) & 63) as usize];
+            text.push(if place <= chunk.len() { char::from(digit) } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets() {
+        let rows: &[(&str, &str, &str, Option<&str>)] = &[
+            ("plain", "", "/charges", Some("/charges")),
+            ("own path", "/v1", "/charges?a=1", Some("/v1/charges?a=1")),
+            ("nothing", "", "", Some("/")),
+            ("query only", "", "?a=1", Some("/?a=1")),
+            ("query only, own path", "/v1", "?a=1", Some("/v1?a=1")),
+            ("another host", "", "//evil.example/x", Some("//evil.example/x")),
+            ("no slash", "", "charges", None),
+            ("no slash joins hosts", "", "@evil.example", None),
+            ("climbs", "/v1", "/../admin", None),
+            ("climbs, encoded", "/v1", "/%2E%2e/admin", None),
+            ("fragment", "", "/a#b", None),
+            ("new line", "", "/a\r\nX: 1", None),
+            ("space", "", "/a b", None),
+        ];
+        for (why, base, path, expected) in rows {
+            let got = target(base, path).ok();
+            assert_eq!(got.as_ref().map(ToString::to_string).as_deref(), *expected, "{why}");
+            assert!(got.is_none_or(|uri| uri.host().is_none()), "{why}: only a path");
+        }
+    }
+
+    #[test]
+    fn base64_as_in_rfc_4648() {
+        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
+        assert_eq!(base64("Aladdin:open sesame".as_bytes()), "QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+    }
+
+    #[test]
+    fn a_correlation_id_is_always_sendable() {
+        for (text, expected) in [("A-1", "A-1"), ("100%", "100%"), ("ü\r\n%", "%C3%BC%0D%0A%25")] {
+            assert_eq!(lenient(text), expected, "{text:?}");
+        }
+    }
+}

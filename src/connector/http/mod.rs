@@ -1,0 +1,251 @@
+//! Calls over HTTP/1.1 on our own small pool over hyper's connections. The pool is ours because three
+//! things must be known exactly: whether a request was handed to a socket (else it had no effect), how
+//! many sockets a service sees, and that a request is sent at most once in one attempt.
+//!
+//! Redirects are answers, not instructions; compression is not asked for; nothing here tries again.
+
+mod address;
+mod classify;
+mod dial;
+mod message;
+mod permission;
+mod pool;
+mod retry_after;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use ::http::header::CONTENT_LENGTH;
+use ::http::{HeaderMap, Request, StatusCode};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+
+use self::classify::{Failure, Raw};
+use self::permission::Permission;
+use self::pool::Pool;
+use super::{Call, Connector};
+use crate::id::ServiceName;
+use crate::request::Attempt;
+use crate::resilience::CircuitState;
+use crate::service::Service;
+
+/// How long a call may wait for an open circuit, a rate limit or a socket before it is given back
+/// unsent. It waits in memory only, so longer would do no harm but to delay a cancel.
+const PERMISSION_WAIT_MAX: Duration = Duration::from_secs(300);
+
+/// Calls the services it was given. Cloning shares them.
+#[derive(Clone, Default)]
+pub struct HttpConnector {
+    endpoints: Arc<RwLock<BTreeMap<ServiceName, Arc<Endpoint>>>>,
+}
+
+/// Why a service cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("service `{service}`: {reason}")]
+    Service { service: ServiceName, reason: String },
+}
+
+/// What is going on with one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Figures {
+    pub service: ServiceName,
+    pub in_flight: u32,
+    /// Calls waiting for the circuit, the rate limit or a socket.
+    pub waiting: u64,
+    /// Milliseconds that calls have waited so far.
+    pub waited_ms: u64,
+    pub idle_sockets: usize,
+    /// None where the service has no circuit breaker.
+    pub circuit: Option<CircuitState>,
+}
+
+struct Endpoint {
+    name: ServiceName,
+    service: Service,
+    head: message::Head,
+    dialer: dial::Dialer,
+    pool: Pool,
+    permission: Arc<Permission>,
+}
+
+impl HttpConnector {
+    /// Makes a connector to these services.
+    ///
+    /// # Errors
+    /// [`Error`] for a secret that is no header value or certificates that cannot be read.
+    pub fn new(services: impl IntoIterator<Item = (ServiceName, Service)>) -> Result<Self, Error> {
+        let connector = Self::default();
+        for (name, service) in services {
+            connector.add(name, service)?;
+        }
+        Ok(connector)
+    }
+
+    /// Adds a service, or puts another in the place of one; calls in flight end where they began.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn add(&self, name: ServiceName, service: Service) -> Result<(), Error> {
+        let refused = |reason| Error::Service { service: name.clone(), reason };
+        let endpoint = Endpoint {
+            head: message::Head::new(&service).map_err(refused)?,
+            dialer: dial::Dialer::new(&service).map_err(refused)?,
+            pool: Pool::new(service.sockets_max),
+            permission: Arc::new(Permission::new(service.limits())),
+            name: name.clone(),
+            service,
+        };
+        self.endpoints.write().unwrap_or_else(PoisonError::into_inner).insert(name, Arc::new(endpoint));
+        Ok(())
+    }
+
+    /// Returns what is going on, by service.
+    #[must_use]
+    pub fn figures(&self) -> Vec<Figures> {
+        let endpoints = self.endpoints.read().unwrap_or_else(PoisonError::into_inner);
+        endpoints.values().map(|endpoint| endpoint.figures()).collect()
+    }
+}
+
+impl Connector for HttpConnector {
+    fn call(&self, call: Call) -> BoxFuture<'static, Attempt> {
+        let endpoints = self.endpoints.read().unwrap_or_else(PoisonError::into_inner);
+        let endpoint = endpoints.get(&call.request.service).cloned();
+        drop(endpoints);
+        Box::pin(async move {
+            match endpoint {
+                Some(endpoint) => endpoint.call(call).await,
+                None => classify::failed(
+                    Failure::Unconfigured,
+                    &format!(
+                        "service `{}` is not in the configuration; add it under `services:`",
+                        call.request.service
+                    ),
+                ),
+            }
+        })
+    }
+}
+
+impl Endpoint {
+    fn figures(&self) -> Figures {
+        let (in_flight, circuit) = self.permission.state();
+        Figures {
+            service: self.name.clone(),
+            in_flight,
+            waiting: self.permission.waiting(),
+            waited_ms: self.permission.waited_ms(),
+            idle_sockets: self.pool.idle_len(),
+            circuit,
+        }
+    }
+
+    /// One attempt: leave, message, exchange, judgement.
+    async fn call(&self, call: Call) -> Attempt {
+        let request = match self.head.message(&self.service, &call) {
+            Ok(request) => request,
+            Err(reason) => return classify::failed(Failure::Invalid, &reason),
+        };
+        let Ok(mut held) = tokio::time::timeout(PERMISSION_WAIT_MAX, self.permission.acquire()).await else {
+            return classify::failed(
+                Failure::HeldBack,
+                &format!("{} is not asked: its circuit is open or its limits are reached", self.name),
+            );
+        };
+        let sent = AtomicBool::new(false);
+        let attempt = match tokio::time::timeout(call.timeout, self.exchange(request, &sent)).await {
+            Ok(Ok(raw)) => classify::answered(raw, SystemTime::now()),
+            Ok(Err((failure, reason))) => classify::failed(failure, &format!("{}: {reason}", self.name)),
+            Err(_) if sent.load(Ordering::Relaxed) => classify::failed(
+                Failure::Timeout,
+                &format!("{} did not answer within {} ms", self.name, call.timeout.as_millis()),
+            ),
+            Err(_) => classify::failed(
+                Failure::TimeoutUnsent,
+                &format!("no connection to {} within {} ms", self.name, call.timeout.as_millis()),
+            ),
+        };
+        held.report(classify::health(&attempt));
+        attempt
+    }
+
+    /// Sends the request on one connection and reads the whole answer. `sent` is true while the
+    /// request may have reached a socket.
+    async fn exchange(&self, request: Request<Full<Bytes>>, sent: &AtomicBool) -> Result<Raw, (Failure, String)> {
+        let (mut sender, response) = self.send(request, sent).await?;
+        let (parts, body) = response.into_parts();
+        let max = self.service.answer_bytes_max;
+        let too_large = || (Failure::TooLarge, format!("the answer is larger than {max} bytes (`answer_bytes_max`)"));
+        if length(&parts.headers).is_some_and(|length| length > max as u64) && parts.status != StatusCode::NO_CONTENT {
+            return Err(too_large());
+        }
+        let body = match Limited::new(body, max).collect().await {
+            Ok(collected) => collected.to_bytes(),
+            Err(error) if error.is::<LengthLimitError>() => return Err(too_large()),
+            Err(error) => return Err((Failure::Broken, format!("the answer broke off: {}", chain(error.as_ref())))),
+        };
+        sender.settle(&parts.headers).await;
+        self.pool.put(sender);
+        Ok(Raw { status: parts.status, headers: parts.headers, body })
+    }
+
+    /// Takes an idle connection, else dials. A connection that was closed while idle gives the request
+    /// back unsent, then the next is tried; once hyper began to write it, it is never sent again.
+    async fn send(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        sent: &AtomicBool,
+    ) -> Result<(pool::Sender, ::http::Response<hyper::body::Incoming>), (Failure, String)> {
+        loop {
+            let (mut sender, fresh) = match self.pool.take().await {
+                Some(sender) => (sender, false),
+                None => (self.dialer.dial().await.map_err(|error| (Failure::Unconnected, error.to_string()))?, true),
+            };
+            sent.store(true, Ordering::Relaxed);
+            match sender.send(request).await {
+                Ok(response) => return Ok((sender, response)),
+                Err(mut error) => match error.take_message() {
+                    Some(_) if fresh => {
+                        let error = error.into_error();
+                        return Err((
+                            Failure::Unconnected,
+                            format!("the connection was closed at once: {}", chain(&error)),
+                        ));
+                    }
+                    Some(unsent) => {
+                        sent.store(false, Ordering::Relaxed);
+                        request = unsent;
+                    }
+                    None => {
+                        let error = error.into_error();
+                        return Err((
+                            Failure::Broken,
+                            format!("the connection broke after sending: {}", chain(&error)),
+                        ));
+                    }
+                },
+            }
+        }
+    }
+}
+
+fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Writes an error with its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let (mut text, mut cause) = (error.to_string(), error.source());
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
