@@ -1,0 +1,332 @@
+//! JSON and text with expressions in them: what a file writes as `{amount: "${ $input.amount }"}` or
+//! `/reservations/${ $forward.key }`.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::json::{Kind, Value, write_text};
+use super::scan::{self, Piece};
+use super::{CompileError, EvalError, Expression, OUTPUT_BYTES_MAX, Read, Root, Scope, too_large};
+use crate::payload::Payload;
+
+/// What may stand unescaped in a path segment or a query value (RFC 3986 section 2.3).
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// Keys, headers and paths: what servers take at most.
+const TEXT_BYTES_MAX: usize = 64 * 1024;
+
+/// A JSON value with expressions in it: `{amount: "${ $input.amount }", note: "for ${ $input.name }"}`.
+#[derive(Debug)]
+pub struct Template(Node);
+
+#[derive(Debug)]
+enum Node {
+    /// JSON text.
+    Literal(Box<str>),
+    Expression(Expression),
+    Text(TextTemplate),
+    Array(Vec<Template>),
+    Object(Vec<(String, Template)>),
+}
+
+impl Template {
+    /// Takes a value without expressions, as JSON text.
+    #[must_use]
+    pub fn literal(value: &Payload) -> Self {
+        Self(Node::Literal(value.text().into()))
+    }
+
+    /// Compiles one string: a single expression keeps its type, text around it makes it text.
+    ///
+    /// # Errors
+    /// As [`Expression::compile`]; the bytes are those of `text`.
+    pub fn text(text: &str, allowed: &[Root]) -> Result<Self, Vec<CompileError>> {
+        let mut template = TextTemplate::compile(text, allowed)?;
+        Ok(Self(match template.parts.as_slice() {
+            [Part::Literal(text)] => {
+                let mut out = String::new();
+                write_text(text, &mut out);
+                Node::Literal(out.into())
+            }
+            [Part::Expression(_)] => match template.parts.pop() {
+                Some(Part::Expression(expression)) => Node::Expression(expression),
+                _ => Node::Literal("null".into()),
+            },
+            _ => Node::Text(template),
+        }))
+    }
+
+    /// Makes an array of templates.
+    #[must_use]
+    pub fn array(items: Vec<Self>) -> Self {
+        Self(Node::Array(items))
+    }
+
+    /// Makes an object of templates; the keys are literal.
+    #[must_use]
+    pub fn object(members: Vec<(String, Self)>) -> Self {
+        Self(Node::Object(members))
+    }
+
+    /// Compiles every string in a JSON value.
+    ///
+    /// # Errors
+    /// As [`Expression::compile`].
+    pub fn from_json(value: &serde_json::Value, allowed: &[Root]) -> Result<Self, Vec<CompileError>> {
+        Ok(match value {
+            serde_json::Value::String(text) => Self::text(text, allowed)?,
+            serde_json::Value::Array(items) => {
+                Self::array(items.iter().map(|item| Self::from_json(item, allowed)).collect::<Result<_, _>>()?)
+            }
+            serde_json::Value::Object(members) => {
+                let member = |(key, value): (&String, _)| Ok((key.clone(), Self::from_json(value, allowed)?));
+                Self::object(members.iter().map(member).collect::<Result<_, Vec<CompileError>>>()?)
+            }
+            other => Self::literal(&Payload::of(other)),
+        })
+    }
+
+    /// Evaluates to one JSON value.
+    ///
+    /// # Errors
+    /// As [`Expression::eval`].
+    pub fn eval(&self, scope: &dyn Scope) -> Result<Payload, EvalError> {
+        let mut out = String::new();
+        self.write(scope, &mut out)?;
+        Payload::parse(out).map_err(|error| EvalError { expression: "…".to_owned(), message: error.to_string() })
+    }
+
+    fn write(&self, scope: &dyn Scope, out: &mut String) -> Result<(), EvalError> {
+        match &self.0 {
+            Node::Literal(text) => out.push_str(text),
+            Node::Expression(expression) => expression.write(scope, out)?,
+            Node::Text(template) => write_text(&template.eval(scope, Place::Plain)?.unwrap_or_default(), out),
+            Node::Array(items) => {
+                out.push('[');
+                for (at, item) in items.iter().enumerate() {
+                    if at > 0 {
+                        out.push(',');
+                    }
+                    item.write(scope, out)?;
+                }
+                out.push(']');
+            }
+            Node::Object(members) => {
+                out.push('{');
+                for (at, (key, value)) in members.iter().enumerate() {
+                    if at > 0 {
+                        out.push(',');
+                    }
+                    write_text(key, out);
+                    out.push(':');
+                    value.write(scope, out)?;
+                }
+                out.push('}');
+            }
+        }
+        if out.len() > OUTPUT_BYTES_MAX {
+            return Err(EvalError { expression: "…".to_owned(), message: too_large() });
+        }
+        Ok(())
+    }
+
+    /// Evaluates field by field: top-level members that fail are left out and named. A template that
+    /// is no object and fails gives null under an empty name.
+    pub fn eval_fields(&self, scope: &dyn Scope) -> (Payload, Vec<(String, EvalError)>) {
+        let Node::Object(members) = &self.0 else {
+            return match self.eval(scope) {
+                Ok(payload) => (payload, Vec::new()),
+                Err(error) => (Payload::null(), vec![(String::new(), error)]),
+            };
+        };
+        let (mut out, mut failed) = (String::from("{"), Vec::new());
+        for (key, value) in members {
+            match value.eval(scope) {
+                Ok(payload) => {
+                    if out.len() > 1 {
+                        out.push(',');
+                    }
+                    write_text(key, &mut out);
+                    out.push(':');
+                    out.push_str(payload.text());
+                }
+                Err(error) => failed.push((key.clone(), error)),
+            }
+        }
+        out.push('}');
+        match Payload::parse(out) {
+            Ok(payload) => (payload, failed),
+            Err(error) => {
+                let error = EvalError { expression: "…".to_owned(), message: error.to_string() };
+                (Payload::null(), vec![(String::new(), error)])
+            }
+        }
+    }
+}
+
+/// Text with expressions in it, each encoded for its place. Null is an error unless written `// null`.
+#[derive(Debug)]
+pub struct TextTemplate {
+    parts: Vec<Part>,
+}
+
+#[derive(Debug)]
+enum Part {
+    Literal(String),
+    Expression(Expression),
+}
+
+/// The place that a text is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// As it is: keys, locks, titles.
+    Plain,
+    /// The literal parts stay, each expression fills one path segment, or a query value behind `?`.
+    Path,
+    /// A query value.
+    Query,
+    /// A header's value: no CR, LF, NUL; what HTTP does not allow is an error.
+    Header,
+}
+
+impl TextTemplate {
+    /// Compiles a text.
+    ///
+    /// # Errors
+    /// As [`Expression::compile`]; the bytes are those of `text`.
+    pub fn compile(text: &str, allowed: &[Root]) -> Result<Self, Vec<CompileError>> {
+        let pieces = scan::pieces(text).map_err(|error| {
+            vec![CompileError { code: "X001", span: error.start..error.end, message: error.message, help: None }]
+        })?;
+        let (mut parts, mut errors) = (Vec::new(), Vec::new());
+        for piece in pieces {
+            match piece {
+                Piece::Literal(text) => parts.push(Part::Literal(text)),
+                Piece::Expression { start, end } => match Expression::compile(&text[start..end], allowed) {
+                    Ok(expression) => parts.push(Part::Expression(expression)),
+                    Err(found) => errors.extend(found.into_iter().map(|mut error| {
+                        error.span = start + error.span.start..start + error.span.end;
+                        error
+                    })),
+                },
+            }
+        }
+        if errors.is_empty() { Ok(Self { parts }) } else { Err(errors) }
+    }
+
+    /// Returns the text if there is no expression in it.
+    #[must_use]
+    pub fn as_literal(&self) -> Option<&str> {
+        match self.parts.as_slice() {
+            [Part::Literal(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Returns the literal text in front of the first expression.
+    #[must_use]
+    pub fn literal_prefix(&self) -> &str {
+        match self.parts.first() {
+            Some(Part::Literal(text)) => text,
+            Some(Part::Expression(_)) | None => "",
+        }
+    }
+
+    /// Evaluates to text; `None` where the whole template is one expression that gave an explicit
+    /// `// null`.
+    ///
+    /// # Errors
+    /// As [`Expression::eval`]; also a null, an array or an object inside text, or text over 64 KiB.
+    pub fn eval(&self, scope: &dyn Scope, place: Place) -> Result<Option<String>, EvalError> {
+        let whole = self.parts.len() == 1;
+        let mut out = String::new();
+        let mut in_query = place == Place::Query;
+        for part in &self.parts {
+            match part {
+                Part::Literal(text) => {
+                    in_query |= place == Place::Path && text.contains('?');
+                    match place {
+                        Place::Query => out.extend(utf8_percent_encode(text, ESCAPED)),
+                        Place::Plain | Place::Path | Place::Header => out.push_str(text),
+                    }
+                }
+                Part::Expression(expression) => {
+                    let null = expression.run(scope, |value| {
+                        if value.kind() == Kind::Null && whole && expression.null_stated {
+                            return Ok(true);
+                        }
+                        let text = scalar(value)?;
+                        match place {
+                            Place::Plain | Place::Header => out.push_str(text.as_ref()),
+                            Place::Path if !in_query && text.is_empty() => {
+                                return Err("it fills a part of a path and is empty".to_owned());
+                            }
+                            Place::Path | Place::Query => out.extend(utf8_percent_encode(&text, ESCAPED)),
+                        }
+                        Ok(false)
+                    })?;
+                    if null {
+                        return Ok(None);
+                    }
+                }
+            }
+            if out.len() > TEXT_BYTES_MAX {
+                return Err(self.error(format!("it yields more than {TEXT_BYTES_MAX} bytes of text")));
+            }
+        }
+        match place {
+            Place::Header => check_header(&out).map_err(|message| self.error(message))?,
+            Place::Path => check_path(&out).map_err(|message| self.error(message))?,
+            Place::Plain | Place::Query => {}
+        }
+        Ok(Some(out))
+    }
+
+    fn error(&self, message: String) -> EvalError {
+        let source = self.parts.iter().find_map(|part| match part {
+            Part::Expression(expression) => Some(expression.source().to_owned()),
+            Part::Literal(_) => None,
+        });
+        EvalError { expression: source.unwrap_or_default(), message }
+    }
+
+    /// Returns what the text reads, expression by expression.
+    pub fn reads(&self) -> impl Iterator<Item = &Read> {
+        self.parts.iter().flat_map(|part| match part {
+            Part::Expression(expression) => expression.reads(),
+            Part::Literal(_) => &[],
+        })
+    }
+}
+
+fn scalar<'a>(value: &'a Value<'_>) -> Result<std::borrow::Cow<'a, str>, String> {
+    use std::borrow::Cow;
+    Ok(match value {
+        Value::Text(text) => Cow::Borrowed(text),
+        Value::Bool(true) => Cow::Borrowed("true"),
+        Value::Bool(false) => Cow::Borrowed("false"),
+        Value::Int(number) => Cow::Owned(number.to_string()),
+        Value::Raw(text) if value.kind() == Kind::Number => Cow::Borrowed(text),
+        Value::Null => return Err("it is null; write `// \"…\"` for another text".to_owned()),
+        Value::Raw(_) | Value::Array(_) | Value::Object(_) => {
+            return Err(format!("it is {}, which cannot stand in text", value.kind().name()));
+        }
+    })
+}
+
+fn check_header(text: &str) -> Result<(), String> {
+    // RFC 9110 section 5.5: visible ASCII, space and tab.
+    match text.chars().find(|c| !matches!(c, ' '..='~' | '\t')) {
+        Some(c) => Err(format!("a header's value cannot hold {}", c.escape_default())),
+        None => Ok(()),
+    }
+}
+
+fn check_path(target: &str) -> Result<(), String> {
+    let path = target.split('?').next().unwrap_or_default();
+    if path.split('/').any(|segment| matches!(segment, "." | "..")) {
+        return Err("a part of a path cannot be `.` or `..`".to_owned());
+    }
+    if path.starts_with("//") {
+        return Err("a path cannot begin with `//`".to_owned());
+    }
+    Ok(())
+}
