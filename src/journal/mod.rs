@@ -17,8 +17,11 @@ mod error;
 mod inbox;
 pub mod memory;
 mod record;
+pub mod sled_store;
 
 pub use error::Error;
+pub use memory::MemoryJournal;
+pub use sled_store::{Options, Retention, SledJournal};
 
 /// Proof that a value's journal records are on stable storage. Only this module can make one.
 #[derive(Debug)]

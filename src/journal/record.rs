@@ -249,6 +249,11 @@ fn put_runs(out: &mut Vec<u8>, runs: &[RunId]) {
     }
 }
 
+/// Returns the length that the record at the front of `bytes` claims; 0 where that is not there.
+pub fn length(bytes: &[u8]) -> usize {
+    Take::new(bytes, "a record's length").u32().unwrap_or_default() as usize
+}
+
 /// Reads the record at the front of `stream`; returns it with its length.
 ///
 /// # Errors

@@ -1,6 +1,8 @@
 //! Tests of the tree, and of the whole with real servers: one binary, one module per subject.
 
 mod arrows;
+mod journal_store;
+mod journal_support;
 mod readme;
 mod server;
 mod skip;

@@ -1,0 +1,174 @@
+//! Reads generations back, from the oldest that is needed to the newest: index, inbox, ledger, and every
+//! fact of the runs that are open at the end.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+
+use super::index::{Index, Place};
+use super::ledger::Ledger;
+use super::pack;
+use super::store::{Commit, Store};
+use crate::id::RunId;
+use crate::journal::inbox::Inbox;
+use crate::journal::record::{self, GenerationStart, Record};
+use crate::journal::{Change, Error, OpenRun, OutboxEntry, Recovered};
+use crate::time::Timestamp;
+
+/// What was read so far.
+pub struct Fold {
+    pub ledger: Ledger,
+    pub inbox: Inbox,
+    facts: HashMap<RunId, BTreeMap<u64, (Timestamp, Bytes)>>,
+    outbox: BTreeMap<(RunId, u64), Bytes>,
+}
+
+/// What one generation gave.
+#[derive(Debug, Default)]
+pub struct Folded {
+    pub index: Index,
+    pub start: Option<GenerationStart>,
+    /// It needs no generation before it.
+    pub carry_done: bool,
+    pub first_commit: u64,
+    pub last_commit: u64,
+    pub last_at: Timestamp,
+    pub records: u64,
+    /// Bytes of all commits.
+    pub bytes: u64,
+}
+
+impl Fold {
+    /// Starts with nothing.
+    pub fn new(inbox: Inbox) -> Self {
+        Self { ledger: Ledger::default(), inbox, facts: HashMap::new(), outbox: BTreeMap::new() }
+    }
+
+    /// Reads one generation on top of those before it.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] names the commit that cannot be read.
+    pub fn generation(&mut self, store: &Store, number: u64, journal: [u8; 8]) -> Result<Folded, Error> {
+        let mut folded = Folded::default();
+        self.ledger.written.clear();
+        store.scan(|commit| {
+            let damaged =
+                |reason: String| Error::damaged(store.dir(), format!("commit {}: {reason}", commit.header.commit));
+            check_place(&commit, &folded, number, journal).map_err(damaged)?;
+            if folded.first_commit == 0 {
+                folded.first_commit = commit.header.commit;
+            }
+            folded.last_commit = commit.header.commit;
+            folded.last_at = folded.last_at.max(commit.header.at);
+            folded.bytes += commit.stream.len() as u64;
+            let records =
+                each_record(&commit, |record, place| self.record(record, place, number, &commit, &mut folded));
+            folded.records += records.map_err(|unreadable| damaged(unreadable.to_string()))?;
+            Ok(())
+        })?;
+        Ok(folded)
+    }
+
+    fn record(&mut self, record: &Record, place: Place, generation: u64, commit: &Commit, folded: &mut Folded) {
+        self.ledger.restore(record, generation, place, |run| folded.index.has_ended(run));
+        match record {
+            Record::Change(Change::Run(transition)) => {
+                for entry in &transition.outbox {
+                    self.outbox.insert((entry.run, entry.number), entry.event.clone());
+                }
+                if let Some(mark) = &transition.inbox {
+                    self.inbox.note(mark, Some(transition.run), commit.header.at);
+                }
+                if transition.ended.is_some() {
+                    self.facts.remove(&transition.run);
+                } else {
+                    let facts = transition.facts.iter().map(|fact| (transition.at, fact.clone()));
+                    self.facts.entry(transition.run).or_default().extend((transition.sequence..).zip(facts));
+                }
+            }
+            Record::Change(Change::Inbox(mark)) => self.inbox.note(mark, None, commit.header.at),
+            Record::Change(Change::Published { run, number }) => {
+                self.outbox.remove(&(*run, *number));
+            }
+            Record::Change(Change::Definition { .. }) => {}
+            Record::Generation(start) => folded.start = Some(start.clone()),
+            Record::CarriedFacts(carried) => {
+                if !folded.index.has_ended(carried.run) {
+                    let facts = carried.facts.iter().cloned();
+                    self.facts.entry(carried.run).or_default().extend((carried.sequence..).zip(facts));
+                }
+            }
+            Record::CarriedOutbox(entry) => {
+                self.outbox.insert((entry.run, entry.number), entry.event.clone());
+            }
+            Record::CarriedPositions { .. } | Record::CarriedMark { .. } | Record::CarriedEvents(_) => {
+                self.inbox.restore(record);
+            }
+            Record::CarryDone => folded.carry_done = true,
+        }
+        folded.index.apply(record, place);
+    }
+
+    /// Ends the reading: checks that no open run misses a fact.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] names the run.
+    pub fn finish(self, store: &Store) -> Result<(Ledger, Inbox, Recovered), Error> {
+        let Self { ledger, inbox, mut facts, outbox } = self;
+        let damaged = |run: RunId, reason: String| Error::damaged(store.dir(), format!("run {run}: {reason}"));
+        let mut runs = Vec::with_capacity(ledger.open.len());
+        for (run, open) in &ledger.open {
+            let facts = facts.remove(run).unwrap_or_default();
+            if let Some((expected, _)) = (0..).zip(facts.keys()).find(|(expected, found)| expected != *found) {
+                return Err(damaged(*run, format!("fact {expected} is missing")));
+            }
+            let definition = open.definition.ok_or_else(|| damaged(*run, "it has no definition".to_owned()))?;
+            if facts.len() as u64 != open.next {
+                return Err(damaged(*run, format!("{} facts are there where {} were stored", facts.len(), open.next)));
+            }
+            runs.push(OpenRun { run: *run, definition, epoch: open.epoch, facts: facts.into_values().collect() });
+        }
+        runs.sort_by_key(|run| run.run);
+        let outbox = outbox.into_iter().map(|((run, number), event)| OutboxEntry { run, number, event }).collect();
+        let recovered = Recovered { runs, outbox, definitions: ledger.definitions.clone(), notes: Vec::new() };
+        Ok((ledger, inbox, recovered))
+    }
+}
+
+/// Checks that a commit is the one that belongs there.
+fn check_place(commit: &Commit, before: &Folded, generation: u64, journal: [u8; 8]) -> Result<(), String> {
+    let header = &commit.header;
+    if header.journal != journal {
+        return Err("it belongs to another journal".to_owned());
+    }
+    if header.generation != generation {
+        return Err(format!("it belongs to generation {}", header.generation));
+    }
+    if before.last_commit != 0 && header.commit != before.last_commit + 1 {
+        return Err(format!("the commits from {} on are missing", before.last_commit + 1));
+    }
+    Ok(())
+}
+
+/// Calls `visit` for each record of a commit; returns how many there are.
+///
+/// # Errors
+/// [`Unreadable`](crate::journal::bytes::Unreadable) for a damaged record.
+pub fn each_record(
+    commit: &Commit,
+    mut visit: impl FnMut(&Record, Place),
+) -> Result<u64, crate::journal::bytes::Unreadable> {
+    let mut offset = pack::HEADER_BYTES;
+    let mut count = 0;
+    while offset < commit.stream.len() {
+        let (record, length) = record::read(&commit.stream[offset..])?;
+        visit(&record, Place { commit: commit.header.commit, offset: u32::try_from(offset).unwrap_or(u32::MAX) });
+        offset += length;
+        count += 1;
+    }
+    if count == u64::from(commit.header.records) {
+        Ok(count)
+    } else {
+        Err(crate::journal::bytes::Unreadable("the number of records"))
+    }
+}

@@ -1,0 +1,221 @@
+//! The journal on sled: a packed log in generations, written by one thread with group commit, durable
+//! against loss of power. `docs/journal.md` describes what lies on disk.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::sync::oneshot;
+
+use super::record;
+use super::{
+    Change, Durable, Error, EventKey, FinishedFilter, InboxState, Journal, Recovered, Stats, StreamPosition,
+    SummaryIndex, Tombstone,
+};
+use crate::id::RunId;
+use crate::time::{Clock, Span, Timestamp};
+
+mod disk;
+mod fold;
+mod head;
+mod index;
+mod ledger;
+mod lock;
+mod open;
+mod pack;
+mod quiet;
+mod read;
+mod shared;
+mod store;
+mod writer;
+
+pub use store::Sync;
+
+use shared::{Generation, Request, Shared, View};
+use writer::Writer;
+
+/// How long finished runs are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// A generation goes when all that ended in it ended longer ago.
+    pub age: Span,
+    /// The oldest generations go while all of them take more than this on disk.
+    pub bytes: Option<u64>,
+}
+
+/// Where the journal lies and how much it keeps.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The data directory.
+    pub path: PathBuf,
+    /// A generation ends when its commits have this many bytes.
+    pub generation_bytes: u64,
+    pub retention: Retention,
+    /// How long the key of a finished run is known.
+    pub keys_keep: Span,
+    /// How many keys of finished runs are known; the oldest go first.
+    pub keys_max: u64,
+    /// How long events are known by source and id.
+    pub inbox_window: Span,
+    /// How many events are known by source and id.
+    pub inbox_max: usize,
+    /// No new work is taken when the file system has less room; on a small one at most a tenth of it.
+    pub free_bytes_min: u64,
+    pub sync: Sync,
+}
+
+impl Options {
+    /// Returns the defaults for a data directory.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            generation_bytes: 256 << 20,
+            retention: Retention { age: Span::from_secs(7 * 86_400), bytes: None },
+            keys_keep: Span::from_secs(400 * 86_400),
+            keys_max: 10_000_000,
+            inbox_window: Span::from_secs(3_600),
+            inbox_max: 1_000_000, // 48 bytes each
+            free_bytes_min: 64 << 20,
+            sync: Sync::Disk,
+        }
+    }
+}
+
+/// The journal in a data directory. Dropping it writes what is queued and gives the directory free.
+pub struct SledJournal {
+    shared: Arc<Shared>,
+    writer: Option<JoinHandle<()>>,
+    /// Held until the writer has ended.
+    _lock: lock::DirectoryLock,
+}
+
+struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl SledJournal {
+    /// Opens the journal of a data directory, or makes it where there is none.
+    ///
+    /// # Errors
+    /// [`Error`] says which file is in the way and what to do.
+    pub fn open(options: Options) -> Result<(Self, Recovered), Error> {
+        Self::open_at(options, Arc::new(SystemClock))
+    }
+
+    /// Opens the journal with a given clock, by which retention and windows go.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_at(options: Options, clock: Arc<dyn Clock>) -> Result<(Self, Recovered), Error> {
+        let opened = open::open(&options, clock.now())?;
+        let disk = disk::Disk::new(&options.path, options.free_bytes_min);
+        let live =
+            Generation { number: opened.state.generation, store: opened.store.clone(), index: opened.folded.index };
+        let shared = Arc::new(Shared::new(options, View { inbox: opened.inbox, live }));
+        shared.set_accepts(disk.accepts(disk.free_bytes()));
+        shared.stats().generation = opened.state.generation;
+        let writer = Writer {
+            shared: shared.clone(),
+            clock,
+            store: opened.store,
+            head: opened.head,
+            state: opened.state,
+            ledger: opened.ledger,
+            disk,
+            head_synced: Instant::now(),
+            stream: Vec::new(),
+            live_bytes: opened.folded.bytes,
+        };
+        let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run());
+        let thread = thread.map_err(|error| Error::io("start a thread for", &shared.path, &error))?;
+        Ok((Self { shared, writer: Some(thread), _lock: opened.lock }, opened.recovered))
+    }
+}
+
+impl Drop for SledJournal {
+    fn drop(&mut self) {
+        self.shared.queue().closing = true;
+        self.shared.wake();
+        if let Some(thread) = self.writer.take() {
+            // The writer catches its own panics and has answered everybody.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Journal for SledJournal {
+    fn commit(&self, changes: Vec<Change>) -> BoxFuture<'static, Result<Durable<()>, Error>> {
+        let mut bytes = Vec::with_capacity(1_024);
+        changes.iter().for_each(|change| record::put_change(&mut bytes, change));
+        if bytes.len() > pack::COMMIT_BYTES_MAX {
+            let error = Error::TooLarge { bytes: bytes.len(), max: pack::COMMIT_BYTES_MAX };
+            return Box::pin(std::future::ready(Err(error)));
+        }
+        let (answer, answered) = oneshot::channel();
+        let mut queue = self.shared.queue();
+        if queue.closing {
+            let error = queue.stopped.clone().unwrap_or(Error::Closed);
+            return Box::pin(std::future::ready(Err(error)));
+        }
+        queue.requests.push_back(Request { changes, bytes, answer });
+        let first = queue.requests.len() == 1;
+        drop(queue);
+        if first {
+            self.shared.wake();
+        }
+        Box::pin(async move { answered.await.unwrap_or(Err(Error::Closed)) })
+    }
+
+    fn inbox(&self, position: Option<&StreamPosition>, event: &EventKey) -> InboxState {
+        self.shared.view().inbox.state(position, event)
+    }
+
+    fn tombstone(&self, run: RunId) -> Result<Option<Tombstone>, Error> {
+        self.shared.tombstone(run)
+    }
+
+    fn summary(&self, run: RunId) -> Result<Option<Bytes>, Error> {
+        self.shared.summary(run)
+    }
+
+    fn history(&self, run: RunId) -> Result<Vec<(Timestamp, Bytes)>, Error> {
+        self.shared.history(run)
+    }
+
+    fn finished(&self, filter: &FinishedFilter) -> Result<Vec<(SummaryIndex, Bytes)>, Error> {
+        self.shared.finished(filter)
+    }
+
+    fn accepts_work(&self) -> bool {
+        self.shared.accepts()
+    }
+
+    fn stats(&self) -> Stats {
+        let queue_len = self.shared.queue().requests.len() as u64;
+        let disk_bytes = self.shared.disk_bytes();
+        Stats { queue_len, disk_bytes, ..*self.shared.stats() }
+    }
+
+    fn close(&self) -> BoxFuture<'static, Result<(), Error>> {
+        let (answer, answered) = oneshot::channel();
+        let mut queue = self.shared.queue();
+        if let Some(stopped) = &queue.stopped {
+            let result = if matches!(stopped, Error::Closed) { Ok(()) } else { Err(stopped.clone()) };
+            return Box::pin(std::future::ready(result));
+        }
+        queue.closing = true;
+        queue.close_answers.push(answer);
+        drop(queue);
+        self.shared.wake();
+        Box::pin(async move { answered.await.unwrap_or(Err(Error::Closed)) })
+    }
+}

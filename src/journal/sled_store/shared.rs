@@ -1,0 +1,111 @@
+//! What the writer and the readers share: the queue of commits, the indexes of what is durable, figures.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use tokio::sync::oneshot;
+
+use super::Options;
+use super::index::Index;
+use super::store::Store;
+use crate::journal::inbox::Inbox;
+use crate::journal::{Change, Durable, Error, Stats};
+
+/// A commit waiting to be written: one call of [`Journal::commit`](crate::journal::Journal::commit).
+pub struct Request {
+    pub changes: Vec<Change>,
+    /// The changes as records, encoded by the caller so that the writer only copies.
+    pub bytes: Vec<u8>,
+    pub answer: oneshot::Sender<Result<Durable<()>, Error>>,
+}
+
+/// What waits for the writer. It is as long as the callers make it: each has the commits of its runs in
+/// flight here, and the coordinator bounds those.
+#[derive(Default)]
+pub struct Queue {
+    pub requests: VecDeque<Request>,
+    /// Set once; nothing is taken in afterwards.
+    pub closing: bool,
+    pub close_answers: Vec<oneshot::Sender<Result<(), Error>>>,
+    /// Why the writer stopped.
+    pub stopped: Option<Error>,
+}
+
+/// A generation that is read through sled and an index in memory.
+pub struct Generation {
+    pub number: u64,
+    pub store: Arc<Store>,
+    pub index: Index,
+}
+
+/// What is durable, for readers.
+pub struct View {
+    pub inbox: Inbox,
+    pub live: Generation,
+}
+
+/// Everything shared.
+pub struct Shared {
+    pub options: Options,
+    pub path: PathBuf,
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    view: RwLock<View>,
+    stats: Mutex<Stats>,
+    accepts: AtomicBool,
+}
+
+impl Shared {
+    /// Shares what was opened.
+    pub fn new(options: Options, view: View) -> Self {
+        Self {
+            path: options.path.clone(),
+            options,
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+            view: RwLock::new(view),
+            stats: Mutex::default(),
+            accepts: AtomicBool::new(true),
+        }
+    }
+
+    /// Returns the queue. Code of ours never panics while it holds a lock, so a poisoned one is whole.
+    pub fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the writer.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Waits until [`Self::wake`] or the time is over.
+    pub fn wait<'a>(&self, queue: MutexGuard<'a, Queue>, time: std::time::Duration) -> MutexGuard<'a, Queue> {
+        match self.wake.wait_timeout(queue, time) {
+            Ok((queue, _)) => queue,
+            Err(poisoned) => poisoned.into_inner().0,
+        }
+    }
+
+    pub fn view(&self) -> RwLockReadGuard<'_, View> {
+        self.view.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn view_mut(&self) -> RwLockWriteGuard<'_, View> {
+        self.view.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn stats(&self) -> MutexGuard<'_, Stats> {
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn accepts(&self) -> bool {
+        self.accepts.load(Ordering::Relaxed)
+    }
+
+    pub fn set_accepts(&self, accepts: bool) {
+        self.accepts.store(accepts, Ordering::Relaxed);
+    }
+}
