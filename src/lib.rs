@@ -22,5 +22,6 @@ pub mod connector;
 pub mod journal;
 
 // Shell: where core and adapters meet.
+pub mod api;
 pub mod cli;
 pub mod coordinator;

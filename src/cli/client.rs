@@ -13,11 +13,12 @@ use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use super::exit::{Code, Failure};
 use super::server_events::{ServerEvent, ServerEvents};
+pub use crate::api::wire::{Accepted, EventOptions, ProblemDetails, StartBody, StartedBody, Violation};
 use crate::coordinator::view::{HistoryEntry, Readiness, RunFilter, RunPage, RunView, SagaView};
 use crate::id::RunId;
 use crate::payload::Payload;
@@ -41,27 +42,6 @@ pub struct Client {
     authorization: Option<HeaderValue>,
 }
 
-/// One violation of a schema.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Violation {
-    /// A JSON pointer into what was sent.
-    pub pointer: String,
-    pub detail: String,
-}
-
-/// An RFC 9457 problem as the API answers it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ApiProblem {
-    #[serde(rename = "type", default)]
-    pub kind: String,
-    pub title: String,
-    pub status: u16,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub detail: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub errors: Vec<Violation>,
-}
-
 /// Why a request gave no answer to work with.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -70,12 +50,12 @@ pub enum ClientError {
     #[error("cannot reach {url}: {reason}")]
     Unreachable { url: String, reason: String },
     #[error("{}", describe(.0))]
-    Answered(Box<ApiProblem>),
+    Answered(Box<ProblemDetails>),
     #[error("{url} answered what this program cannot read: {reason}")]
     Unreadable { url: String, reason: String },
 }
 
-fn describe(problem: &ApiProblem) -> String {
+fn describe(problem: &ProblemDetails) -> String {
     let mut text = problem.title.clone();
     if let Some(detail) = &problem.detail {
         text = format!("{text}: {detail}");
@@ -89,7 +69,7 @@ fn describe(problem: &ApiProblem) -> String {
 impl ClientError {
     /// Returns the problem, when the API answered with one.
     #[must_use]
-    pub fn problem(&self) -> Option<&ApiProblem> {
+    pub fn problem(&self) -> Option<&ProblemDetails> {
         match self {
             Self::Answered(problem) => Some(problem),
             Self::BadUrl(_) | Self::Unreachable { .. } | Self::Unreadable { .. } => None,
@@ -117,19 +97,6 @@ impl From<ClientError> for Failure {
     }
 }
 
-/// What `POST /api/v1/sagas/{name}/runs` takes.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct StartBody {
-    pub input: Payload,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub correlation_id: Option<String>,
-    /// None: the newest loaded version.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<u32>,
-}
-
 /// What a start answered.
 #[derive(Debug, Clone)]
 pub struct StartAnswer {
@@ -138,30 +105,6 @@ pub struct StartAnswer {
     pub created: bool,
     /// The whole run, when the start waited for it.
     pub run: Option<RunView>,
-}
-
-/// What publishing answered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Accepted {
-    pub id: String,
-    /// Place in the EVENTS stream.
-    pub sequence: u64,
-    /// The bus had it already.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub duplicate: bool,
-}
-
-/// Attributes of an event beside its type and data.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct EventOptions {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub correlation_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub source: Option<String>,
 }
 
 /// An answer with its body read.
@@ -294,7 +237,7 @@ impl Client {
     }
 
     fn problem(&self, status: StatusCode, body: &[u8]) -> ClientError {
-        match serde_json::from_slice::<ApiProblem>(body) {
+        match serde_json::from_slice::<ProblemDetails>(body) {
             Ok(problem) => ClientError::Answered(Box::new(problem)),
             Err(_) => ClientError::Unreadable {
                 url: self.base.clone(),
@@ -355,11 +298,7 @@ impl Client {
             let run: RunView = self.read(&answer)?;
             return Ok(StartAnswer { id: run.id, created: answer.status != StatusCode::OK, run: Some(run) });
         }
-        #[derive(Deserialize)]
-        struct Id {
-            id: RunId,
-        }
-        let Id { id } = self.read(&answer)?;
+        let StartedBody { id } = self.read(&answer)?;
         Ok(StartAnswer { id, created: answer.status == StatusCode::CREATED, run: None })
     }
 
@@ -497,8 +436,15 @@ mod tests {
             (503, Code::Unreachable),
         ];
         for (status, code) in rows {
-            let problem =
-                ApiProblem { kind: String::new(), title: "t".into(), status: *status, detail: None, errors: vec![] };
+            let problem = ProblemDetails {
+                kind: String::new(),
+                title: "t".into(),
+                status: *status,
+                detail: None,
+                errors: vec![],
+                index: None,
+                run: None,
+            };
             assert_eq!(Failure::from(ClientError::Answered(Box::new(problem))).code, *code, "{status}");
         }
     }

@@ -1,0 +1,222 @@
+//! Reads what a client sends, within bounds: size, depth of nesting, time, content type.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{FromRequestParts, Path, Query};
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+
+use super::problem::ApiError;
+use crate::payload::Payload;
+
+/// A body arrives at the pace of the client's network: 1 MiB in 30 s is 280 kbit/s.
+const BODY_WAIT: Duration = Duration::from_secs(30);
+/// What we read is stored and read back inside other documents; serde_json ends at 128.
+pub const JSON_DEPTH_MAX: usize = 100;
+/// Keys, ids, sources: they appear in headers, subjects, spans and lists.
+pub const TEXT_BYTES_MAX: usize = 1_024;
+
+/// Reads a body of at most `bytes_max`.
+pub async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
+    let too_large = || {
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the body is too large")
+            .detail(format!("at most {bytes_max} bytes are taken"))
+    };
+    // Said at once, before a byte of it is read.
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|bytes| bytes > bytes_max as u64) {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(BODY_WAIT, Limited::new(body, bytes_max).collect()).await {
+        Err(_) => Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "slow-body", "the body did not arrive in time")
+            .detail(format!("it is awaited for {} s", BODY_WAIT.as_secs()))),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) => Err(ApiError::bad_request(format!("the body broke off: {error}"))),
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+    }
+}
+
+/// Returns the media type without parameters, in lower case; none if no content type is given.
+pub fn media_type(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::CONTENT_TYPE)?.to_str().unwrap_or("?");
+    Some(value.split(';').next().unwrap_or("").trim().to_ascii_lowercase())
+}
+
+/// True for `application/json` and `…+json`.
+pub fn is_json(media_type: &str) -> bool {
+    media_type == "application/json" || (media_type.ends_with("+json") && media_type.contains('/'))
+}
+
+/// Refuses a body that says to be anything but JSON. A page in a browser can send forms and plain text
+/// across origins without asking, JSON it cannot.
+pub fn want_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    match media_type(headers) {
+        Some(other) if !is_json(&other) => Err(unsupported(&other, "application/json")),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the answer to a content type that is not taken.
+pub fn unsupported(given: &str, taken: &str) -> ApiError {
+    ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", format!("`{given}` is not taken here"))
+        .detail(format!("send {taken}, with curl: -H 'content-type: {}'", taken.split(' ').next().unwrap_or(taken)))
+}
+
+/// Parses bytes as one JSON document that this program can also read back.
+pub fn parse_json(bytes: &[u8]) -> Result<Payload, ApiError> {
+    let malformed = |detail: String| {
+        ApiError::new(StatusCode::BAD_REQUEST, "malformed-json", "the body is not JSON").detail(detail)
+    };
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| malformed(format!("it is not UTF-8 from byte {} on", error.valid_up_to())))?;
+    if let Some(at) = too_deep(text) {
+        return Err(malformed(format!("it is nested deeper than {JSON_DEPTH_MAX} levels at byte {at}")));
+    }
+    // Raw text alone would let numbers through that nothing can read: 1e999.
+    serde_json::from_str::<serde_json::Value>(text).map_err(|error| malformed(error.to_string()))?;
+    Payload::parse(text).map_err(|error| malformed(error.to_string()))
+}
+
+/// Parses bytes into a type; what does not fit is told with line and column.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    let payload = parse_json(bytes)?;
+    payload.read().map_err(|error| ApiError::bad_request(error.to_string()))
+}
+
+/// Returns the byte at which brackets outside strings are nested too deep.
+fn too_deep(text: &str) -> Option<usize> {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'[' | b'{' => {
+                depth += 1;
+                if depth > JSON_DEPTH_MAX {
+                    return Some(at);
+                }
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Checks a key, id or source: not empty, bounded, no control characters.
+pub fn check_text(what: &str, text: &str) -> Result<(), ApiError> {
+    let refused = |reason: String| Err(ApiError::bad_request(format!("`{what}` {reason}")));
+    if text.is_empty() {
+        return refused("is empty; leave it out instead".into());
+    }
+    if text.len() > TEXT_BYTES_MAX {
+        return refused(format!("has {} bytes; at most {TEXT_BYTES_MAX} are taken", text.len()));
+    }
+    if text.chars().any(char::is_control) {
+        return refused("holds control characters".into());
+    }
+    Ok(())
+}
+
+/// One part of the path, decoded.
+pub struct Segment(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segment {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path(text) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+        Ok(Self(text))
+    }
+}
+
+/// The query, read into a type that refuses unknown names.
+pub struct Asked<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let Query(asked) = Query::<T>::try_from_uri(&parts.uri).map_err(|rejection| {
+            ApiError::new(StatusCode::BAD_REQUEST, "bad-query", "the query is not understood")
+                .detail(rejection.body_text())
+        })?;
+        Ok(Self(asked))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_told_with_its_position() {
+        let deep = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        let rows: &[(&str, String, Option<&str>)] = &[
+            ("plain", r#"{"a": [1, "x"]}"#.into(), None),
+            ("as deep as allowed", deep(JSON_DEPTH_MAX), None),
+            ("one deeper", deep(JSON_DEPTH_MAX + 1), Some("nested deeper than 100 levels at byte 100")),
+            ("a million brackets", "[".repeat(1_000_000), Some("nested deeper")),
+            ("brackets in a string are text", format!("\"{}\\\"[\"", "[".repeat(200)), None),
+            ("cut off", "{\"a\":".into(), Some("line 1 column 5")),
+            ("second line", "{\n  \"a\" 1}".into(), Some("line 2 column 7")),
+            ("two documents", "{} {}".into(), Some("trailing characters at line 1 column 4")),
+            ("a number that nothing can read", "[1e999]".into(), Some("number out of range")),
+            ("empty", String::new(), Some("EOF")),
+        ];
+        for (why, text, refused) in rows {
+            match (parse_json(text.as_bytes()), refused) {
+                (Ok(_), None) => {}
+                (Err(error), Some(part)) => {
+                    let detail = error.details().detail.clone().unwrap();
+                    assert!(detail.contains(part), "{why}: {detail}");
+                }
+                (result, _) => panic!("{why}: {result:?}"),
+            }
+        }
+        assert!(parse_json(b"\"\xff\"").unwrap_err().details().detail.as_ref().unwrap().contains("byte 1"));
+    }
+
+    #[test]
+    fn content_types() {
+        let rows: &[(&str, Option<&str>, bool)] = &[
+            ("none given", None, true),
+            ("JSON", Some("application/json"), true),
+            ("with a charset", Some("Application/JSON; charset=utf-8"), true),
+            ("structured", Some("application/cloudevents+json"), true),
+            ("what curl -d sends", Some("application/x-www-form-urlencoded"), false),
+            ("what a form can send", Some("text/plain"), false),
+            ("no type at all", Some("+json"), false),
+        ];
+        for (why, given, taken) in rows {
+            let mut headers = HeaderMap::new();
+            if let Some(given) = given {
+                headers.insert(header::CONTENT_TYPE, given.parse().unwrap());
+            }
+            assert_eq!(want_json(&headers).is_ok(), *taken, "{why}");
+        }
+    }
+
+    #[tokio::test]
+    async fn bodies_are_bounded_with_and_without_a_length() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(read(&headers, Body::from("12345"), 5).await.unwrap(), "12345");
+        assert_eq!(read(&headers, Body::from("123456"), 5).await.unwrap_err().details().status, 413);
+        headers.insert(header::CONTENT_LENGTH, 6.into());
+        assert_eq!(read(&headers, Body::empty(), 5).await.unwrap_err().details().status, 413);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_is_not_awaited_for_ever() {
+        let never = Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
+        assert_eq!(read(&HeaderMap::new(), never, 5).await.unwrap_err().details().status, 408);
+    }
+}

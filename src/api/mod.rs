@@ -1,0 +1,49 @@
+//! The HTTP API: publish events, start and follow runs, operate on them. Everything goes through
+//! [`Handle`]; nothing here knows the journal or the bus. `docs/api.md` is its reference.
+
+mod body;
+mod cloud_event;
+mod events;
+mod guard;
+mod health;
+mod openapi;
+mod problem;
+mod routes;
+mod runs;
+mod sagas;
+mod schemas;
+mod server;
+mod span;
+mod stream;
+pub mod wire;
+
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use self::guard::Guard;
+pub use self::guard::SystemClock;
+use self::routes::Api;
+use crate::coordinator::Handle;
+use crate::resilience::RatePolicy;
+use crate::secret::Secret;
+
+/// How the API is served.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Needed to listen beyond loopback; whoever makes the listener checks that.
+    pub token: Option<Secret<String>>,
+    pub body_bytes_max: usize,
+    /// Requests of all clients together; health is not counted.
+    pub rate: RatePolicy,
+    pub connections_max: usize,
+}
+
+/// Serves the API until `stop` is cancelled and the requests in flight have ended.
+pub async fn serve(listener: TcpListener, handle: Handle, options: Options, stop: CancellationToken) {
+    let clock = Arc::new(SystemClock);
+    let guard = Guard::new(options.token, options.rate, clock.clone());
+    let api = Api { handle, body_bytes_max: options.body_bytes_max, stopping: stop.clone(), clock };
+    server::serve(listener, routes::router(api, Arc::new(guard)), options.connections_max, stop).await;
+}

@@ -1,0 +1,149 @@
+//! The loaded sagas, and starting a run of one.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
+use tracing::Instrument;
+
+use super::body::{self, Asked, Segment};
+use super::problem::ApiError;
+use super::routes::Api;
+use super::runs;
+use super::span::RequestSpan;
+use super::wire::{StartBody, StartedBody};
+use crate::coordinator::view::{RunView, SagaView};
+use crate::coordinator::{StartError, StartRequest, Started};
+use crate::id::{RunId, SagaName};
+use crate::time::Span;
+
+/// Longer than proxies keep a silent request; who wants more asks again or follows the stream.
+const WAIT_MAX: Span = Span::from_secs(300);
+
+/// `GET /api/v1/sagas`
+pub async fn list(State(api): State<Api>) -> Json<Vec<SagaView>> {
+    Json(api.handle.sagas())
+}
+
+/// `GET /api/v1/sagas/{name}`: its newest version.
+pub async fn show(State(api): State<Api>, Segment(name): Segment) -> Result<Json<SagaView>, ApiError> {
+    let newest = api.handle.sagas().into_iter().filter(|saga| saga.name == name).max_by_key(|saga| saga.version);
+    newest.map(Json).ok_or_else(|| unknown_saga(&api, &name))
+}
+
+fn unknown_saga(api: &Api, name: &str) -> ApiError {
+    let sagas = api.handle.sagas();
+    let near = sagas.iter().map(|saga| (strsim::damerau_levenshtein(&saga.name, name), &saga.name)).min();
+    let hint = match near {
+        Some((distance, near)) if distance <= 3 => format!("; did you mean `{near}`?"),
+        _ => String::new(),
+    };
+    StartError::UnknownSaga { saga: name.to_owned(), hint }.into()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StartQuery {
+    wait: Option<String>,
+}
+
+impl StartQuery {
+    fn wait(&self) -> Result<Option<Duration>, ApiError> {
+        let Some(text) = &self.wait else { return Ok(None) };
+        let bad = |detail: String| {
+            ApiError::new(StatusCode::BAD_REQUEST, "bad-query", "the query is not understood").detail(detail)
+        };
+        match Span::parse(text) {
+            Err(error) => Err(bad(format!("wait: {error}"))),
+            Ok(span) if span > WAIT_MAX => {
+                Err(bad(format!("wait: at most {WAIT_MAX}; ask again, or follow the run's stream")))
+            }
+            Ok(span) => Ok(Some(span.to_std())),
+        }
+    }
+}
+
+/// `POST /api/v1/sagas/{name}/runs`
+pub async fn start(
+    State(api): State<Api>,
+    Segment(name): Segment,
+    Asked(query): Asked<StartQuery>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let wait = query.wait()?;
+    body::want_json(&headers)?;
+    let bytes = body::read(&headers, body, api.body_bytes_max).await?;
+    let asked: StartBody = if bytes.is_empty() { StartBody::default() } else { body::parse(&bytes)? };
+    for (what, text) in [("key", &asked.key), ("correlation_id", &asked.correlation_id)] {
+        text.as_deref().map_or(Ok(()), |text| body::check_text(what, text))?;
+    }
+    let Ok(saga) = SagaName::parse(&name) else { return Err(unknown_saga(&api, &name)) };
+    let span = RequestSpan::open("POST /api/v1/sagas/{name}/runs", &headers);
+    let request = StartRequest {
+        saga,
+        version: asked.version,
+        input: asked.input,
+        key: asked.key,
+        correlation_id: asked.correlation_id,
+        trace: span.trace.clone(),
+    };
+    let started = api.handle.start(request).instrument(span.span.clone()).await?;
+    let (run, created) = match started {
+        Started::Created(run) => (run, true),
+        Started::Existing(run) => (run, false),
+    };
+    span.span.record("saga.run", tracing::field::display(run));
+    let location = [(header::LOCATION, format!("/api/v1/runs/{run}"))];
+    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+    let Some(wait) = wait else {
+        return Ok((status, location, Json(StartedBody { id: run })).into_response());
+    };
+    let view = wait_for(&api, run, wait).await?;
+    let at_rest = runs::is_at_rest(&view.state);
+    Ok((if at_rest { status } else { StatusCode::ACCEPTED }, location, Json(view)).into_response())
+}
+
+/// Waits for a run to end or park; answers early when this process stops.
+async fn wait_for(api: &Api, run: RunId, wait: Duration) -> Result<RunView, ApiError> {
+    let waited = tokio::select! {
+        view = api.handle.wait(run, wait) => view,
+        () = api.stopping.cancelled() => None,
+    };
+    match waited {
+        Some(view) => Ok(view),
+        None => api
+            .handle
+            .show(run)
+            .await
+            .map_err(|problem| ApiError::internal(&problem))?
+            .ok_or_else(|| ApiError::no_run(run)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits() {
+        type Row = (&'static str, Option<&'static str>, Result<Option<u64>, u16>);
+        let rows: &[Row] = &[
+            ("none", None, Ok(None)),
+            ("seconds", Some("30s"), Ok(Some(30_000))),
+            ("zero", Some("0s"), Ok(Some(0))),
+            ("no unit", Some("30"), Err(400)),
+            ("too long", Some("1h"), Err(400)),
+        ];
+        for (why, text, expected) in rows {
+            let wait = StartQuery { wait: text.map(str::to_owned) }.wait();
+            let wait =
+                wait.map(|wait| wait.map(|wait| wait.as_millis() as u64)).map_err(|error| error.details().status);
+            assert_eq!(wait, *expected, "{why}");
+        }
+    }
+}
