@@ -18,6 +18,7 @@ pub mod trace_context;
 
 // Adapters: each knows one outside thing and no other adapter.
 pub mod bus;
+pub mod config;
 pub mod connector;
 pub mod journal;
 

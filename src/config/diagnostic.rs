@@ -56,12 +56,7 @@ impl Diagnostic {
         }
     }
 
-    pub(super) fn of_file(
-        file: &str,
-        code: &'static str,
-        message: impl Into<String>,
-        help: impl Into<String>,
-    ) -> Self {
+    pub(super) fn of_file(file: &str, code: &'static str, message: impl Into<String>, help: impl Into<String>) -> Self {
         Self {
             code,
             file: file.to_owned(),

@@ -38,7 +38,8 @@ pub(super) enum Value {
     /// `key:` with nothing behind it, `~` or `null`.
     Nothing,
     Text(String),
-    List(Vec<Node>),
+    /// No key takes a list; its items are read over.
+    List,
     Map(Vec<Entry>),
 }
 
@@ -54,8 +55,7 @@ pub(super) struct Entry {
 /// # Errors
 /// The first syntax error, or every duplicate key.
 pub(super) fn read(source: &Arc<Source>) -> Result<Option<Node>, Vec<Diagnostic>> {
-    let mut reader =
-        Reader { source, events: Parser::new_from_str(&source.text), findings: Vec::new() };
+    let mut reader = Reader { source, events: Parser::new_from_str(&source.text), findings: Vec::new() };
     let node = reader.document().map_err(|error| vec![*error])?;
     if reader.findings.is_empty() { Ok(node) } else { Err(reader.findings) }
 }
@@ -116,7 +116,7 @@ impl<'a> Reader<'a> {
             }
             Event::SequenceStart(_, anchor, tag) => {
                 self.plain(&span, anchor, tag.is_some())?;
-                Value::List(self.list(depth)?)
+                self.list(depth)?
             }
             Event::MappingStart(_, anchor, tag) => {
                 self.plain(&span, anchor, tag.is_some())?;
@@ -137,12 +137,13 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn list(&mut self, depth: usize) -> Result<Vec<Node>, Refused> {
-        let mut nodes = Vec::new();
+    fn list(&mut self, depth: usize) -> Result<Value, Refused> {
         loop {
             match self.next()? {
-                (Event::SequenceEnd, _) => return Ok(nodes),
-                (event, span) => nodes.push(self.node(event, span, depth + 1)?),
+                (Event::SequenceEnd, _) => return Ok(Value::List),
+                (event, span) => {
+                    self.node(event, span, depth + 1)?;
+                }
             }
         }
     }
@@ -183,7 +184,8 @@ impl<'a> Reader<'a> {
     }
 
     fn spanned(&self, span: &Span) -> Place {
-        let width = if span.start.line() == span.end.line() { span.end.col().saturating_sub(span.start.col()) } else { 1 };
+        let width =
+            if span.start.line() == span.end.line() { span.end.col().saturating_sub(span.start.col()) } else { 1 };
         self.place(span.start, width)
     }
 
