@@ -88,7 +88,7 @@ impl Reply {
 /// What became of an arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum ArrivalOutcome {
     /// Not answered yet, or its connection went away first.
     Open,
     Applied,
@@ -125,7 +125,7 @@ pub struct Arrival {
     pub forward_key: Option<String>,
     pub correlation_id: Option<String>,
     pub traceparent: Option<String>,
-    pub outcome: Outcome,
+    pub outcome: ArrivalOutcome,
 }
 
 /// One effect on the world: what (`Saga-Run`, `Saga-Step`) did here.
@@ -197,13 +197,13 @@ impl Ledger {
             forward_key: call.forward_key.clone(),
             correlation_id: call.correlation_id.clone(),
             traceparent: call.traceparent.clone(),
-            outcome: Outcome::Open,
+            outcome: ArrivalOutcome::Open,
         });
         Some(self.arrivals.len() - 1)
     }
 
     /// Writes what became of an arrival.
-    pub fn settle(&mut self, line: Option<usize>, outcome: Outcome) {
+    pub fn settle(&mut self, line: Option<usize>, outcome: ArrivalOutcome) {
         if let Some(arrival) = line.and_then(|line| self.arrivals.get_mut(line)) {
             arrival.outcome = outcome;
         }
@@ -216,17 +216,17 @@ impl Ledger {
 
     /// Does what a request asks, or gives the answer that its key had before. `refusal` is the answer of
     /// a service that says no; a request that was done before is not refused afterwards.
-    pub fn apply(&mut self, call: &Call, refusal: Option<Reply>) -> (Reply, Outcome) {
+    pub fn apply(&mut self, call: &Call, refusal: Option<Reply>) -> (Reply, ArrivalOutcome) {
         if call.direction == Direction::Check {
-            return (self.look(call), Outcome::Looked);
+            return (self.look(call), ArrivalOutcome::Looked);
         }
         if let Some(reply) = self.known_answer(call) {
-            return (reply, Outcome::Replayed);
+            return (reply, ArrivalOutcome::Replayed);
         }
         let (reply, outcome) = match call.direction {
             Direction::Compensate => self.undo(call),
             Direction::Forward | Direction::Check => match refusal {
-                Some(reply) => return (reply, Outcome::Refused),
+                Some(reply) => return (reply, ArrivalOutcome::Refused),
                 None => self.act(call),
             },
         };
@@ -256,19 +256,19 @@ impl Ledger {
         })
     }
 
-    fn act(&mut self, call: &Call) -> (Reply, Outcome) {
+    fn act(&mut self, call: &Call) -> (Reply, ArrivalOutcome) {
         let keys = self.keys;
         let effect = self.effect(call);
         if effect.closed && keys == Keys::Honoured {
             let title = "this step was undone before its action arrived; nothing is done";
-            return (Reply::problem(409, "undone", title), Outcome::Barred);
+            return (Reply::problem(409, "undone", title), ArrivalOutcome::Barred);
         }
         if effect.done > 0 && keys == Keys::Honoured {
             // Another key for the same (run, step): one effect all the same.
-            return (Self::created(call), Outcome::Replayed);
+            return (Self::created(call), ArrivalOutcome::Replayed);
         }
         effect.done += 1;
-        (Self::created(call), Outcome::Applied)
+        (Self::created(call), ArrivalOutcome::Applied)
     }
 
     fn created(call: &Call) -> Reply {
@@ -282,16 +282,16 @@ impl Ledger {
         Reply::json(201, &body)
     }
 
-    fn undo(&mut self, call: &Call) -> (Reply, Outcome) {
+    fn undo(&mut self, call: &Call) -> (Reply, ArrivalOutcome) {
         let keys = self.keys;
         let effect = self.effect(call);
         effect.closed = true;
         if effect.done == 0 || (effect.undone >= effect.done && keys == Keys::Honoured) {
             let title = "there is nothing to undo, and nothing will be done";
-            return (Reply::problem(404, "nothing_to_undo", title), Outcome::NothingToUndo);
+            return (Reply::problem(404, "nothing_to_undo", title), ArrivalOutcome::NothingToUndo);
         }
         effect.undone += 1;
-        (Reply::json(200, &json!({"undone": true})), Outcome::Undone)
+        (Reply::json(200, &json!({"undone": true})), ArrivalOutcome::Undone)
     }
 
     /// Lists what stands for an order.
@@ -350,7 +350,7 @@ mod tests {
     }
 
     /// Sends directions with keys to one ledger; returns the outcomes, and how often it was done and undone.
-    fn play(keys: Keys, calls: &[(Direction, &str)]) -> (Vec<Outcome>, (u32, u32)) {
+    fn play(keys: Keys, calls: &[(Direction, &str)]) -> (Vec<ArrivalOutcome>, (u32, u32)) {
         let mut ledger = Ledger::new(keys);
         let mut outcomes = Vec::new();
         for (direction, key) in calls {
@@ -368,9 +368,9 @@ mod tests {
 
     #[test]
     fn one_effect_for_each_run_and_step() {
+        use ArrivalOutcome::{Applied, Barred, Looked, NothingToUndo, Replayed, Undone};
         use Direction::{Check, Compensate, Forward};
-        use Outcome::{Applied, Barred, Looked, NothingToUndo, Replayed, Undone};
-        type Row<'a> = (&'a str, &'a [(Direction, &'a str)], &'a [Outcome], (u32, u32));
+        type Row<'a> = (&'a str, &'a [(Direction, &'a str)], &'a [ArrivalOutcome], (u32, u32));
         let rows: &[Row<'_>] = &[
             ("once", &[(Forward, "k")], &[Applied], (1, 0)),
             ("repeated", &[(Forward, "k"), (Forward, "k")], &[Applied, Replayed], (1, 0)),
@@ -408,10 +408,10 @@ mod tests {
     fn a_refusal_leaves_nothing_and_never_takes_back_what_was_done() {
         let mut ledger = Ledger::new(Keys::Honoured);
         let no = || Some(Reply::problem(422, "no_stock", "no stock"));
-        assert_eq!(ledger.apply(&call(Direction::Forward, "k"), no()).1, Outcome::Refused);
+        assert_eq!(ledger.apply(&call(Direction::Forward, "k"), no()).1, ArrivalOutcome::Refused);
         assert!(ledger.report().effects.is_empty());
-        assert_eq!(ledger.apply(&call(Direction::Forward, "k"), None).1, Outcome::Applied);
-        assert_eq!(ledger.apply(&call(Direction::Forward, "k"), no()).1, Outcome::Replayed);
+        assert_eq!(ledger.apply(&call(Direction::Forward, "k"), None).1, ArrivalOutcome::Applied);
+        assert_eq!(ledger.apply(&call(Direction::Forward, "k"), no()).1, ArrivalOutcome::Replayed);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::faults::{Fault, Faults, Rule};
-use super::ledger::{Arrival, Call, Keys, Ledger, Outcome, Reply, Service};
+use super::ledger::{Arrival, ArrivalOutcome, Call, Keys, Ledger, Reply, Service};
 use crate::request::Direction;
 
 /// Orders are a few hundred bytes; this leaves room for the large payloads of a test.
@@ -215,11 +215,11 @@ async fn work(shared: &Shared, call: &Call) -> Option<(Reply, Option<u64>)> {
     let refusal = match &fault {
         Some(Fault::Refuse { status, problem, title }) => Some(Reply::problem(*status, problem, title)),
         Some(Fault::Unavailable { retry_after_s }) => {
-            lock(&shared.ledger).settle(line, Outcome::Unavailable);
+            lock(&shared.ledger).settle(line, ArrivalOutcome::Unavailable);
             return Some((Reply::problem(503, "unavailable", "come back later"), *retry_after_s));
         }
         Some(Fault::Hang) => {
-            lock(&shared.ledger).settle(line, Outcome::Hung);
+            lock(&shared.ledger).settle(line, ArrivalOutcome::Hung);
             return std::future::pending().await;
         }
         Some(Fault::LoseReply | Fault::Hold { .. }) | None => None,
@@ -228,7 +228,7 @@ async fn work(shared: &Shared, call: &Call) -> Option<(Reply, Option<u64>)> {
         let mut ledger = lock(&shared.ledger);
         let (reply, outcome) = ledger.apply(call, refusal);
         let lost = fault == Some(Fault::LoseReply);
-        ledger.settle(line, if lost { Outcome::ReplyLost } else { outcome });
+        ledger.settle(line, if lost { ArrivalOutcome::ReplyLost } else { outcome });
         reply
     };
     match fault {
@@ -443,8 +443,8 @@ mod tests {
             assert_eq!(charge(&payments, order).await.unwrap().status, 201, "{order}");
         }
         let report: super::super::Report = control.get("/ledger").await.unwrap();
-        let outcomes: Vec<Outcome> = report.arrivals.iter().map(|arrival| arrival.outcome).collect();
-        use Outcome::{Applied, Refused, Replayed, ReplyLost, Unavailable};
+        let outcomes: Vec<ArrivalOutcome> = report.arrivals.iter().map(|arrival| arrival.outcome).collect();
+        use ArrivalOutcome::{Applied, Refused, Replayed, ReplyLost, Unavailable};
         assert_eq!(outcomes, [Refused, Unavailable, ReplyLost, Replayed, Applied, Applied]);
         assert!(report.effects.iter().all(|effect| (effect.done, effect.undone) == (1, 0)));
     }
