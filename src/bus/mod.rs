@@ -1,6 +1,23 @@
 //! Events in and out of NATS JetStream: subjects, headers, streams, consumers, dead letters. Knows
 //! nothing of runs or of the journal.
 
+pub mod attributes;
+pub mod binary;
+mod delivery;
+pub mod jetstream;
+pub mod memory;
+pub mod options;
+pub mod proof;
+mod publish;
+pub mod reconcile;
+pub mod structured;
+mod supervisor;
+pub mod wire;
+
+pub use jetstream::JetStreamBus;
+pub use memory::MemoryBus;
+pub use options::{Durability, Limits, Options};
+
 use std::sync::Arc;
 
 use bytes::Bytes;

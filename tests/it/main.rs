@@ -1,9 +1,8 @@
-//! Tests of the tree, and of the whole with real servers: one binary, one module per subject.
+//! Tests of the whole with real servers: one binary, one module per subject.
 
 mod arrows;
+mod bus;
 mod journal_store;
 mod journal_support;
 mod readme;
 mod server;
-mod skip;
-mod tidy;

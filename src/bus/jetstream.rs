@@ -1,0 +1,167 @@
+//! The bus on NATS JetStream: starts whether NATS is there or not, and says in its status what it knows.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_nats::jetstream::context::Context;
+use futures_util::future::BoxFuture;
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::delivery::InHand;
+use super::options::Options;
+use super::publish::{self, BATCHES_MAX, Outgoing};
+use super::{Bus, DeadLetter, Delivery, Error, Published, Status, supervisor, wire};
+use crate::envelope::Event;
+use crate::id::EventType;
+use crate::time::Timestamp;
+
+/// Deliveries waiting for `next`: one fetch. What waits here counts against `ack_pending_max`.
+const QUEUE_LEN: usize = 256;
+/// Answers still in the client's queue are sent before the end, unless NATS is away.
+const CLOSE_WAIT: Duration = Duration::from_secs(2);
+
+/// What the tasks of one bus share.
+pub(super) struct Shared {
+    pub(super) options: Options,
+    pub(super) status: watch::Sender<Status>,
+    /// Set while streams are reconciled and events can be published.
+    pub(super) session: watch::Sender<Option<Session>>,
+    /// None until `subscribe` is called.
+    pub(super) subscribed: watch::Sender<Option<Vec<EventType>>>,
+    pub(super) in_hand: Mutex<InHand>,
+    pub(super) batches: Semaphore,
+    doubtful: Notify,
+}
+
+/// One connection on which everything is as it must be.
+#[derive(Clone)]
+pub(super) struct Session {
+    pub(super) context: Context,
+    pub(super) events_created: u64,
+}
+
+impl Shared {
+    /// Asks for a look at the streams: something did not answer as it should.
+    pub(super) fn doubt(&self) {
+        self.doubtful.notify_one();
+    }
+
+    /// Waits until somebody doubts.
+    pub(super) async fn doubted(&self) {
+        self.doubtful.notified().await;
+    }
+
+    /// True while the EVENTS stream is the one that was created then.
+    pub(super) fn is_current(&self, events_created: u64) -> bool {
+        self.session.borrow().as_ref().is_some_and(|session| session.events_created == events_created)
+    }
+}
+
+/// Publishes to and consumes from one NATS server or cluster. Dropping it ends its tasks.
+pub struct JetStreamBus {
+    shared: Arc<Shared>,
+    deliveries: tokio::sync::Mutex<mpsc::Receiver<Delivery>>,
+    supervisor: JoinHandle<()>,
+}
+
+impl JetStreamBus {
+    /// Starts the bus; never fails and does not wait. What is wrong stands in [`Bus::status`], and is tried
+    /// again until it is right.
+    #[must_use]
+    pub fn start(options: Options) -> Self {
+        let message = format!("connecting to NATS at {}", options.shown_url());
+        let shared = Arc::new(Shared {
+            options,
+            status: watch::Sender::new(Status { ready: false, message }),
+            session: watch::Sender::new(None),
+            subscribed: watch::Sender::new(None),
+            in_hand: Mutex::default(),
+            batches: Semaphore::new(BATCHES_MAX),
+            doubtful: Notify::new(),
+        });
+        let (sender, receiver) = mpsc::channel(QUEUE_LEN);
+        let supervisor = tokio::spawn(supervisor::run(shared.clone(), sender));
+        Self { shared, deliveries: tokio::sync::Mutex::new(receiver), supervisor }
+    }
+
+    /// Sends what is still in the client's queue, at most two seconds long, and ends.
+    pub async fn close(&self) {
+        let session = self.shared.session.borrow().clone();
+        if let Some(session) = session {
+            let _ = tokio::time::timeout(CLOSE_WAIT, session.context.client().flush()).await;
+        }
+        self.supervisor.abort();
+        let message = "the bus is closed".to_owned();
+        self.shared.session.send_replace(None);
+        self.shared.status.send_replace(Status { ready: false, message });
+    }
+}
+
+impl Drop for JetStreamBus {
+    fn drop(&mut self) {
+        self.supervisor.abort();
+    }
+}
+
+impl Bus for JetStreamBus {
+    fn publish(&self, events: Vec<Event>) -> BoxFuture<'static, Vec<Result<Published, Error>>> {
+        let shared = self.shared.clone();
+        Box::pin(async move {
+            let prepare = |event: &Event| {
+                wire::check(event).map_err(Error::Refused)?;
+                let raw = wire::encode(event);
+                let (bytes, most) = (wire::size(&raw), shared.options.event_bytes_max);
+                if bytes > most {
+                    return Err(Error::Refused(format!(
+                        "it has {bytes} bytes with its headers; bus.event_bytes_max is {most}"
+                    )));
+                }
+                Outgoing::new(raw)
+            };
+            let messages = events.iter().map(prepare).collect();
+            publish::publish(&shared, messages).await
+        })
+    }
+
+    fn next(&self, max: usize) -> BoxFuture<'_, Vec<Delivery>> {
+        Box::pin(async move {
+            let mut deliveries = self.deliveries.lock().await;
+            let mut taken = Vec::new();
+            loop {
+                if deliveries.recv_many(&mut taken, max.max(1)).await == 0 {
+                    return std::future::pending().await; // closed: nothing will ever come
+                }
+                // What was fetched from a stream that has gone since is not there any more.
+                taken.retain(|delivery| {
+                    self.shared.session.borrow().is_none() || self.shared.is_current(delivery.stream_created)
+                });
+                if !taken.is_empty() {
+                    return taken;
+                }
+            }
+        })
+    }
+
+    fn dead_letter(&self, letter: DeadLetter) -> BoxFuture<'static, Result<Published, Error>> {
+        let shared = self.shared.clone();
+        Box::pin(async move {
+            let raw = wire::encode_dead_letter(&letter, &now().to_string());
+            let mut results = publish::publish(&shared, vec![Outgoing::new(raw)]).await;
+            results.pop().expect("one result per message")
+        })
+    }
+
+    fn status(&self) -> watch::Receiver<Status> {
+        self.shared.status.subscribe()
+    }
+
+    fn subscribe(&self, types: Vec<EventType>) {
+        self.shared.subscribed.send_replace(Some(types));
+    }
+}
+
+fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
