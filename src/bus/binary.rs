@@ -202,7 +202,8 @@ mod tests {
     #[test]
     fn a_plain_traceparent_counts_when_the_attribute_is_missing() {
         let other = PARENT.replace("00f0", "00f1");
-        let rows: &[(&str, Vec<(&str, &str)>, Option<&str>)] = &[
+        type Row<'a> = (&'a str, Vec<(&'a str, &'a str)>, Option<&'a str>);
+        let rows: &[Row<'_>] = &[
             ("none", vec![], None),
             ("plain", vec![("Traceparent", PARENT)], Some(PARENT)),
             ("the attribute wins", vec![("traceparent", &other), ("ce-traceparent", PARENT)], Some(PARENT)),

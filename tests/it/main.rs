@@ -1,4 +1,4 @@
-//! Tests of the whole with real servers: one binary, one module per subject.
+//! Tests of the tree, and of the whole with real servers: one binary, one module per subject.
 
 mod arrows;
 mod bus;
@@ -6,3 +6,5 @@ mod journal_store;
 mod journal_support;
 mod readme;
 mod server;
+mod skip;
+mod tidy;
