@@ -26,5 +26,5 @@ pub async fn readiness(State(api): State<Api>) -> Response {
 
 /// `GET /metrics`: the Prometheus text format.
 pub async fn metrics(State(api): State<Api>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], api.handle.metrics()).into_response()
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], api.handle.metrics().await).into_response()
 }

@@ -26,17 +26,20 @@ const WAIT_MAX: Span = Span::from_secs(300);
 
 /// `GET /api/v1/sagas`
 pub async fn list(State(api): State<Api>) -> Json<Vec<SagaView>> {
-    Json(api.handle.sagas())
+    Json(api.handle.sagas().await)
 }
 
 /// `GET /api/v1/sagas/{name}`: its newest version.
 pub async fn show(State(api): State<Api>, Segment(name): Segment) -> Result<Json<SagaView>, ApiError> {
-    let newest = api.handle.sagas().into_iter().filter(|saga| saga.name == name).max_by_key(|saga| saga.version);
-    newest.map(Json).ok_or_else(|| unknown_saga(&api, &name))
+    let newest = api.handle.sagas().await.into_iter().filter(|saga| saga.name == name).max_by_key(|saga| saga.version);
+    match newest {
+        Some(newest) => Ok(Json(newest)),
+        None => Err(unknown_saga(&api, &name).await),
+    }
 }
 
-fn unknown_saga(api: &Api, name: &str) -> ApiError {
-    let sagas = api.handle.sagas();
+async fn unknown_saga(api: &Api, name: &str) -> ApiError {
+    let sagas = api.handle.sagas().await;
     let near = sagas.iter().map(|saga| (strsim::damerau_levenshtein(&saga.name, name), &saga.name)).min();
     let hint = match near {
         Some((distance, near)) if distance <= 3 => format!("; did you mean `{near}`?"),
@@ -82,7 +85,7 @@ pub async fn start(
     for (what, text) in [("key", &asked.key), ("correlation_id", &asked.correlation_id)] {
         text.as_deref().map_or(Ok(()), |text| body::check_text(what, text))?;
     }
-    let Ok(saga) = SagaName::parse(&name) else { return Err(unknown_saga(&api, &name)) };
+    let Ok(saga) = SagaName::parse(&name) else { return Err(unknown_saga(&api, &name).await) };
     let span = RequestSpan::open("POST /api/v1/sagas/{name}/runs", &headers);
     let request = StartRequest {
         saga,

@@ -1,20 +1,46 @@
 //! The door to the runs for everything above: API, CLI, demo, benchmark.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::stream::BoxStream;
+use tokio::sync::oneshot;
 
-use super::view::{HistoryEntry, Readiness, RunFilter, RunNews, RunPage, RunView, SagaView};
-use crate::bus::Published;
+use super::catalogue::{Catalogue, Entry, EventSchemas, Refusal};
+use super::recovery::Definitions;
+use super::run::input_hash;
+use super::shard::{Message, OpenFilter, Router, Shared, StartRun};
+use super::start::{Options, Quarantine, begin_trace};
+use super::view::{HistoryEntry, PartReadiness, Readiness, RunFilter, RunNews, RunPage, RunSummary, RunView, SagaView};
+use super::{describe, render};
+use crate::bus::{self, Bus, Published};
 use crate::envelope::Event;
 use crate::id::{RunId, SagaName};
+use crate::journal::FinishedFilter;
 use crate::payload::Payload;
 use crate::problem::Problem;
+use crate::saga::{self, Input, Operation, RunState};
+use crate::time::{Span, Timestamp};
 use crate::trace_context::TraceContext;
 
 /// A cheap, shared reference to a running coordinator.
 #[derive(Clone)]
-pub struct Handle {}
+pub struct Handle(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    router: Router,
+    bus: Arc<dyn Bus>,
+    catalogue: Arc<Catalogue>,
+    schemas: Arc<dyn EventSchemas>,
+    options: Options,
+    /// For histories of finished runs: their definitions may be old.
+    definitions: Mutex<Definitions>,
+    resumed: usize,
+    quarantine: Quarantine,
+}
 
 /// How to start a run by hand.
 #[derive(Debug, Clone)]
@@ -52,18 +78,6 @@ pub enum StartError {
     Unavailable { reason: String },
 }
 
-/// Operator commands (LANGUAGE "Runs").
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Operation {
-    Cancel { reason: Option<String> },
-    Pause,
-    Resume,
-    Retry { new_key: bool },
-    Skip,
-    ResolveDone { output: Option<Payload> },
-    ResolveNotDone,
-}
-
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum OperateError {
     #[error("no run {0}")]
@@ -88,57 +102,279 @@ pub enum PublishError {
     Refused { reason: String },
 }
 
+/// Entries of a list when the caller does not say, and at most.
+const LIST_DEFAULT: usize = 50;
+const LIST_MAX: usize = 1_000;
+
 impl Handle {
+    #[expect(clippy::too_many_arguments, reason = "made in one place, from the parts of a start")]
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        router: Router,
+        bus: Arc<dyn Bus>,
+        catalogue: Arc<Catalogue>,
+        schemas: Arc<dyn EventSchemas>,
+        options: Options,
+        definitions: Mutex<Definitions>,
+        resumed: usize,
+        quarantine: Quarantine,
+    ) -> Self {
+        Self(Arc::new(Inner { shared, router, bus, catalogue, schemas, options, definitions, resumed, quarantine }))
+    }
+
+    /// Returns how many open runs were read back at start.
+    #[must_use]
+    pub fn resumed(&self) -> usize {
+        self.0.resumed
+    }
+
+    /// Returns the runs that could not be read back, with the reason.
+    #[must_use]
+    pub fn quarantine(&self) -> &[(RunId, String)] {
+        &self.0.quarantine
+    }
+
+    /// Waits until the process must end because the journal could not keep its promise; says why.
+    pub async fn failed(&self) -> String {
+        let mut fatal = self.0.shared.fatal.subscribe();
+        match fatal.wait_for(Option::is_some).await {
+            Ok(why) => why.clone().unwrap_or_default(),
+            Err(_) => "the coordinator has ended".to_owned(),
+        }
+    }
+
     /// Starts a run by hand. Durable when it returns.
     ///
     /// # Errors
     /// [`StartError`].
-    pub async fn start(&self, _request: StartRequest) -> Result<Started, StartError> {
-        todo!()
+    pub async fn start(&self, request: StartRequest) -> Result<Started, StartError> {
+        let StartRequest { saga, version, input, key, correlation_id, trace } = request;
+        let entry = self.0.catalogue.find(&saga, version).ok_or_else(|| StartError::UnknownSaga {
+            saga: saga.to_string(),
+            hint: match version {
+                Some(version) => format!(" in version {version}"),
+                None => self.0.catalogue.hint(saga.as_str()),
+            },
+        })?;
+        if let Some(check) = &entry.input {
+            check(&input).map_err(|violations| StartError::InvalidInput { saga: saga.to_string(), violations })?;
+        }
+        self.intake().map_err(|reason| StartError::Unavailable { reason })?;
+        let run = match &key {
+            Some(key) => RunId::keyed(&saga, key),
+            None => RunId(uuid::Uuid::now_v7()),
+        };
+        let (trace, parent) = begin_trace(run, trace.as_ref(), self.0.options.sample_ratio);
+        let start = saga::Start {
+            run,
+            key,
+            correlation_id: correlation_id.unwrap_or_else(|| run.to_string()),
+            causation_id: None,
+            trace,
+            parent,
+            input_hash: input_hash(&input),
+            input,
+            event: None,
+        };
+        let (reply, answer) = oneshot::channel();
+        let start = StartRun { definition: Arc::clone(&entry.definition), start, inbox: None, reply };
+        self.0.router.send(run, Message::Start(Box::new(start)));
+        answer.await.unwrap_or_else(|_| Err(StartError::Unavailable { reason: STOPPED.to_owned() }))
+    }
+
+    /// Says why no new work is taken.
+    fn intake(&self) -> Result<(), String> {
+        let shared = &self.0.shared;
+        if shared.draining.load(Ordering::Relaxed) {
+            return Err("the process is stopping".to_owned());
+        }
+        if !shared.journal.accepts_work() {
+            return Err("the journal's disk is nearly full; work resumes when there is space".to_owned());
+        }
+        if shared.open_runs.load(Ordering::Relaxed) >= self.0.options.open_runs_max {
+            return Err(format!("{} runs are open, which is the limit", self.0.options.open_runs_max));
+        }
+        if shared.outbox_waiting() >= self.0.options.outbox_max {
+            return Err(format!("{} events wait for NATS, which is the limit", self.0.options.outbox_max));
+        }
+        Ok(())
     }
 
     /// Waits until the run has ended or parked, at most `timeout`; returns it as it is then.
-    pub async fn wait(&self, _run: RunId, _timeout: Duration) -> Option<RunView> {
-        todo!()
+    pub async fn wait(&self, run: RunId, timeout: Duration) -> Option<RunView> {
+        let (reply, answer) = oneshot::channel();
+        self.0.router.send(run, Message::Wait { run, reply });
+        match tokio::time::timeout(timeout, answer).await {
+            Ok(Ok(view)) => Some(view),
+            // Not open any more, or the time is over: as it is now.
+            Ok(Err(_)) | Err(_) => self.show(run).await.ok().flatten(),
+        }
     }
 
     /// Returns a run, open or finished.
     ///
     /// # Errors
     /// [`Problem`] when the journal cannot be read.
-    pub async fn show(&self, _run: RunId) -> Result<Option<RunView>, Problem> {
-        todo!()
+    pub async fn show(&self, run: RunId) -> Result<Option<RunView>, Problem> {
+        let (reply, answer) = oneshot::channel();
+        self.0.router.send(run, Message::Show { run, reply });
+        if let Ok(view) = answer.await {
+            return Ok(Some(view));
+        }
+        let journal = Arc::clone(&self.0.shared.journal);
+        let summary = blocking(move || journal.summary(run)).await?;
+        match summary {
+            None => Ok(None),
+            Some(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|error| Problem::new("journal", "a run's summary does not read").detail(error.to_string())),
+        }
     }
 
-    /// Lists runs, newest first.
+    /// Lists runs, newest first: the open ones by start, then the finished ones by end.
     ///
     /// # Errors
     /// [`Problem`] for a bad filter or cursor, or when the journal cannot be read.
-    pub async fn list(&self, _filter: RunFilter) -> Result<RunPage, Problem> {
-        todo!()
+    pub async fn list(&self, filter: RunFilter) -> Result<RunPage, Problem> {
+        let limit = filter.limit.unwrap_or(LIST_DEFAULT);
+        if limit == 0 || limit > LIST_MAX {
+            return Err(Problem::new("bad_filter", format!("limit is {limit}; it goes from 1 to {LIST_MAX}")));
+        }
+        let state = filter.state.as_deref();
+        if let Some(state) = state
+            && !RunState::ALL.iter().any(|known| known.as_str() == state)
+        {
+            let known: Vec<&str> = RunState::ALL.iter().map(|state| state.as_str()).collect();
+            let title = format!("no state `{state}`; the states are {}", known.join(" "));
+            return Err(Problem::new("bad_filter", title));
+        }
+        let since = filter.since.as_deref().map(|since| self.since(since)).transpose()?;
+        let cursor = filter.cursor.as_deref().map(Cursor::parse).transpose()?;
+        let is_final = |state: &str| matches!(state, "completed" | "compensated");
+        let mut runs = Vec::new();
+        if !matches!(cursor, Some(Cursor::Finished(..))) && !state.is_some_and(is_final) {
+            let before = match cursor {
+                Some(Cursor::Open(at, run)) => Some((at, run)),
+                Some(Cursor::Finished(..)) | None => None,
+            };
+            runs = self.open(OpenFilter { filter: filter.clone(), since, before, limit: limit + 1 }).await;
+        }
+        if runs.len() > limit {
+            runs.truncate(limit);
+            let cursor = runs.last().and_then(|last| Some(Cursor::Open(moment(&last.started_at)?, last.id)));
+            return Ok(RunPage { runs, cursor: cursor.map(|cursor| cursor.to_string()) });
+        }
+        if state.is_some_and(|state| !is_final(state)) {
+            return Ok(RunPage { runs, cursor: None });
+        }
+        let wanted = limit - runs.len();
+        let finished = FinishedFilter {
+            saga: filter.saga,
+            state: filter.state,
+            correlation_id: filter.correlation_id,
+            key: filter.key,
+            since,
+            after: match cursor {
+                Some(Cursor::Finished(at, run)) => Some((at, run)),
+                Some(Cursor::Open(..)) | None => None,
+            },
+            limit: wanted + 1,
+        };
+        let journal = Arc::clone(&self.0.shared.journal);
+        let mut found = blocking(move || journal.finished(&finished)).await?;
+        let more = found.len() > wanted;
+        found.truncate(wanted);
+        let last = found.last().map(|(index, _)| Cursor::Finished(index.ended_at, index.run));
+        let cursor = match (more, last) {
+            (true, Some(last)) => Some(last),
+            // The page is full of open runs and finished ones follow.
+            (true, None) => Some(Cursor::Finished(Timestamp(u64::MAX), RunId(uuid::Uuid::max()))),
+            (false, _) => None,
+        };
+        let views = found.iter().filter_map(|(_, bytes)| serde_json::from_slice::<RunView>(bytes).ok());
+        runs.extend(views.map(|view| render::summary(&view)));
+        Ok(RunPage { runs, cursor: cursor.map(|cursor| cursor.to_string()) })
+    }
+
+    async fn open(&self, wanted: OpenFilter) -> Vec<RunSummary> {
+        let limit = wanted.limit;
+        let filter = Arc::new(wanted);
+        let answers = self.0.router.all().map(|shard| {
+            let (reply, answer) = oneshot::channel();
+            let _ = shard.send(Message::List { filter: Arc::clone(&filter), reply });
+            answer
+        });
+        let mut runs: Vec<RunSummary> =
+            futures_util::future::join_all(answers).await.into_iter().flatten().flatten().collect();
+        runs.sort_by(|a, b| (&b.started_at, b.id).cmp(&(&a.started_at, a.id)));
+        runs.truncate(limit);
+        runs
+    }
+
+    fn since(&self, text: &str) -> Result<Timestamp, Problem> {
+        if let Ok(span) = Span::parse(text) {
+            return Ok(Timestamp(self.0.shared.clock.now().0.saturating_sub(span.0)));
+        }
+        moment(text).ok_or_else(|| {
+            let title = format!("since is `{text}`; write RFC 3339 (2030-01-31T12:00:00Z) or a duration back (1h)");
+            Problem::new("bad_filter", title)
+        })
     }
 
     /// Returns a run's facts in order.
     ///
     /// # Errors
     /// [`Problem`] when the journal cannot be read.
-    pub async fn history(&self, _run: RunId) -> Result<Option<Vec<HistoryEntry>>, Problem> {
-        todo!()
+    pub async fn history(&self, run: RunId) -> Result<Option<Vec<HistoryEntry>>, Problem> {
+        let this = Arc::clone(&self.0);
+        let entries = tokio::task::spawn_blocking(move || {
+            let unreadable =
+                |what: &str| Problem::new("journal", "the run's history does not read").detail(what.to_owned());
+            let facts = this.shared.journal.history(run).map_err(|error| unreadable(&error.to_string()))?;
+            let facts: Vec<(Timestamp, saga::Fact)> = facts
+                .into_iter()
+                .map(|(at, bytes)| Ok((at, saga::decode(&bytes).map_err(|error| unreadable(&error.to_string()))?)))
+                .collect::<Result<_, Problem>>()?;
+            let Some((_, saga::Fact::RunStarted(begun))) = facts.first() else { return Ok(None) };
+            let definition = this
+                .definitions
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(begun.definition)
+                .map_err(|why| unreadable(&why))?;
+            let entries = (0..).zip(&facts).map(|(n, (at, fact))| describe::entry(&definition, n, *at, fact));
+            Ok(Some(entries.collect()))
+        });
+        entries.await.unwrap_or_else(|_| Err(Problem::new("journal", "the run's history could not be read")))
     }
 
     /// Follows one run or all of them from now on. Slow readers miss entries and are told so by a gap
     /// in `sequence`.
     #[must_use]
-    pub fn watch(&self, _run: Option<RunId>) -> BoxStream<'static, RunNews> {
-        todo!()
+    pub fn watch(&self, run: Option<RunId>) -> BoxStream<'static, RunNews> {
+        self.0.shared.news.watch(run)
     }
 
     /// Gives an operator's command to a run. Durable when it returns; returns the run after it.
     ///
     /// # Errors
     /// [`OperateError`].
-    pub async fn operate(&self, _run: RunId, _operation: Operation) -> Result<RunView, OperateError> {
-        todo!()
+    pub async fn operate(&self, run: RunId, operation: Operation) -> Result<RunView, OperateError> {
+        let (reply, answer) = oneshot::channel();
+        let word = operation.as_str();
+        let input = Input::Operator(operation);
+        self.0.router.send(run, Message::Input { run, input, reply: Some(reply) });
+        match answer.await {
+            Ok(Ok(view)) => Ok(view),
+            Ok(Err(rejected)) => Err(OperateError::Conflict(rejected.to_string())),
+            Err(_) => match self.show(run).await {
+                Ok(Some(view)) => {
+                    Err(OperateError::Conflict(format!("{word}: the run is {}, and final is final", view.state)))
+                }
+                Ok(None) => Err(OperateError::NoRun(run)),
+                Err(problem) => Err(OperateError::Unavailable { reason: problem.title }),
+            },
+        }
     }
 
     /// Validates and publishes events in order; stops at the first failure of the bus. Every event is
@@ -146,31 +382,167 @@ impl Handle {
     ///
     /// # Errors
     /// The index of the event and what is wrong with it.
-    pub async fn publish(&self, _events: Vec<Event>) -> Result<Vec<Published>, (usize, PublishError)> {
-        todo!()
+    pub async fn publish(&self, events: Vec<Event>) -> Result<Vec<Published>, (usize, PublishError)> {
+        for (at, event) in events.iter().enumerate() {
+            let event_type = event.event_type.to_string();
+            self.0.schemas.check(&event.event_type, &event.data).map_err(|refusal| match refusal {
+                Refusal::UnknownType { hint } => (at, PublishError::UnknownType { event_type, hint }),
+                Refusal::Invalid(violations) => (at, PublishError::Invalid { event_type, violations }),
+            })?;
+        }
+        let results = self.0.bus.publish(events).await;
+        let mut published = Vec::with_capacity(results.len());
+        for (at, result) in results.into_iter().enumerate() {
+            match result {
+                Ok(one) => published.push(one),
+                Err(bus::Error::Unavailable(reason)) => return Err((at, PublishError::Unavailable { reason })),
+                Err(bus::Error::Refused(reason)) => return Err((at, PublishError::Refused { reason })),
+            }
+        }
+        self.0.shared.metrics.events_published(published.len() as u64);
+        Ok(published)
     }
 
-    /// Lists the loaded sagas by name, newest version first.
-    #[must_use]
-    pub fn sagas(&self) -> Vec<SagaView> {
-        todo!()
+    /// Lists the loaded sagas by name, newest version first, with their open runs by state.
+    pub async fn sagas(&self) -> Vec<SagaView> {
+        let counts = self.counts().await;
+        let view = |entry: &Entry| {
+            let definition = &entry.definition;
+            let newest = self.0.catalogue.find(&definition.name, None).map(|newest| newest.definition.version);
+            let open_runs = counts
+                .iter()
+                .filter(|((saga, _), _)| saga == definition.name.as_str() && newest == Some(definition.version))
+                .map(|((_, state), count)| ((*state).to_owned(), *count))
+                .collect();
+            SagaView {
+                name: definition.name.to_string(),
+                version: definition.version,
+                summary: definition.summary.clone(),
+                file: definition.file.clone(),
+                fingerprint: definition.fingerprint.to_string(),
+                events: definition.triggers.iter().map(|trigger| trigger.event.to_string()).collect(),
+                steps: definition.steps.iter().map(|step| step.path.to_string()).collect(),
+                open_runs,
+            }
+        };
+        self.0.catalogue.all().map(view).collect()
+    }
+
+    async fn counts(&self) -> BTreeMap<(String, &'static str), u64> {
+        let answers = self.0.router.all().map(|shard| {
+            let (reply, answer) = oneshot::channel();
+            let _ = shard.send(Message::Counts { reply });
+            answer
+        });
+        let mut sum = BTreeMap::new();
+        for (key, count) in futures_util::future::join_all(answers).await.into_iter().flatten().flatten() {
+            *sum.entry(key).or_default() += count;
+        }
+        sum
     }
 
     /// Says whether work is taken, part by part.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
-        todo!()
+        let nats = self.0.bus.status().borrow().clone();
+        let intake = self.intake();
+        let fatal = self.0.shared.fatal.borrow().clone();
+        let broken: Vec<String> = self.0.quarantine.iter().map(|(run, _)| run.to_string()).collect();
+        let journal = match (fatal, broken.is_empty()) {
+            (Some(why), _) => PartReadiness { ready: false, message: why },
+            (None, true) => PartReadiness { ready: true, message: "open".to_owned() },
+            // The others go on; this is said loudly, but it does not take the service away.
+            (None, false) => PartReadiness {
+                ready: true,
+                message: format!("open; {} runs cannot be read back: {}", broken.len(), broken.join(" ")),
+            },
+        };
+        let parts = BTreeMap::from([
+            ("nats".to_owned(), PartReadiness { ready: nats.ready, message: nats.message }),
+            ("journal".to_owned(), journal),
+            (
+                "intake".to_owned(),
+                match intake {
+                    Ok(()) => PartReadiness { ready: true, message: "open".to_owned() },
+                    Err(message) => PartReadiness { ready: false, message },
+                },
+            ),
+        ]);
+        Readiness { ready: parts.values().all(|part| part.ready), parts }
     }
 
     /// Returns the Prometheus page.
-    #[must_use]
-    pub fn metrics(&self) -> String {
-        todo!()
+    pub async fn metrics(&self) -> String {
+        let counts = self.counts().await;
+        let shared = &self.0.shared;
+        let open = counts.iter().map(|((saga, state), count)| (saga.as_str(), *state, *count));
+        shared.metrics.render(open, &shared.journal.stats(), shared.outbox_waiting() as u64, &shared.spans)
     }
 
     /// Stops intake, lets attempts in flight end (at most `timeout`), closes the journal. What has not
-    /// ended goes on at the next start.
-    pub async fn drain(&self, _timeout: Duration) {
-        todo!()
+    /// ended goes on at the next start. True when nothing was cut off.
+    pub async fn drain(&self, timeout: Duration) -> bool {
+        let shared = &self.0.shared;
+        shared.draining.store(true, Ordering::Relaxed);
+        let drained = self.0.router.all().map(|shard| {
+            let (reply, answer) = oneshot::channel();
+            let _ = shard.send(Message::Drain { reply });
+            answer
+        });
+        let whole = tokio::time::timeout(timeout, futures_util::future::join_all(drained)).await.is_ok();
+        if let Err(error) = shared.journal.close().await {
+            tracing::error!(%error, "the journal did not close cleanly; nothing that was acknowledged is lost");
+        }
+        whole
+    }
+}
+
+const STOPPED: &str = "the process is stopping";
+
+/// Where a list goes on.
+enum Cursor {
+    Open(Timestamp, RunId),
+    Finished(Timestamp, RunId),
+}
+
+impl Cursor {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        let refused = || Problem::new("bad_cursor", "the cursor is not one of ours; start without one");
+        let mut parts = text.splitn(3, '.');
+        let (Some(kind), Some(at), Some(run)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(refused());
+        };
+        let at = Timestamp(at.parse().map_err(|_| refused())?);
+        let run = run.parse().map_err(|_| refused())?;
+        match kind {
+            "o" => Ok(Self::Open(at, run)),
+            "f" => Ok(Self::Finished(at, run)),
+            _ => Err(refused()),
+        }
+    }
+}
+
+impl std::fmt::Display for Cursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Open(at, run) => write!(f, "o.{}.{run}", at.0),
+            Self::Finished(at, run) => write!(f, "f.{}.{run}", at.0),
+        }
+    }
+}
+
+fn moment(text: &str) -> Option<Timestamp> {
+    let at: jiff::Timestamp = text.parse().ok()?;
+    u64::try_from(at.as_millisecond()).ok().map(Timestamp)
+}
+
+async fn blocking<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, crate::journal::Error> + Send + 'static,
+) -> Result<T, Problem> {
+    let unreadable = |detail: String| Problem::new("journal", "the journal could not be read").detail(detail);
+    match tokio::task::spawn_blocking(read).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(unreadable(error.to_string())),
+        Err(error) => Err(unreadable(error.to_string())),
     }
 }

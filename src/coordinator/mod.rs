@@ -1,7 +1,28 @@
 //! Drives runs: decide → commit → act. The only place where the core and the adapters meet; everything
 //! above reaches runs through [`Handle`].
 
+mod catalogue;
+mod clock;
+mod describe;
+mod execute;
 mod handle;
+mod inbox;
+mod locks;
+mod metrics;
+mod news;
+mod outbox;
+mod recovery;
+mod render;
+mod run;
+mod shard;
+mod spans;
+mod start;
+mod timers;
 pub mod view;
 
-pub use handle::{Handle, OperateError, Operation, PublishError, StartError, StartRequest, Started};
+pub use catalogue::{Catalogue, Entry, Violations};
+pub use clock::SystemClock;
+pub use handle::{Handle, OperateError, PublishError, StartError, StartRequest, Started};
+pub use start::{Options, Parts, StartupError};
+
+pub use crate::saga::Operation;

@@ -92,7 +92,7 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
             this.request = Some(Arc::clone(request));
             this.started_at.get_or_insert(at);
             this.first_attempt_at = Some(at);
-            launch(state, *step, Direction::Forward, *attempt)
+            launch(state, *step, Direction::Forward, *attempt, at)
         }
         Fact::AttemptStarted { step, direction, attempt } => {
             let this = &mut state.steps[*step as usize];
@@ -105,7 +105,7 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
                 }
                 Direction::Check => {}
             }
-            launch(state, *step, *direction, *attempt)
+            launch(state, *step, *direction, *attempt, at)
         }
         Fact::AttemptEnded { step, direction, effect, proof, refused, problem, fate, .. } => {
             let this = &mut state.steps[*step as usize];
@@ -152,7 +152,7 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
             this.check.attempts_used = 0;
             this.check.asked += 1;
             this.check.started_at = Some(at);
-            launch(state, *step, Direction::Check, *attempt)
+            launch(state, *step, Direction::Check, *attempt, at)
         }
         Fact::CheckEnded { step, conclusive, happened, .. } => {
             if *conclusive && *happened == Some(false) {
@@ -239,7 +239,7 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
             undo.key = Some(*key);
             undo.request = Some(Arc::clone(request));
             undo.first_attempt_at = Some(at);
-            launch(state, *step, Direction::Compensate, *attempt)
+            launch(state, *step, Direction::Compensate, *attempt, at)
         }
         Fact::UndoEnded { step, end } => {
             unpark(state, at);
@@ -293,8 +293,9 @@ fn touch(state: &mut SagaState, step: StepIndex) -> &mut StepState {
     &mut state.steps[step as usize]
 }
 
-fn launch(state: &mut SagaState, step: StepIndex, direction: Direction, attempt: u32) -> Vec<Command> {
+fn launch(state: &mut SagaState, step: StepIndex, direction: Direction, attempt: u32, at: Timestamp) -> Vec<Command> {
     let this = &mut state.steps[step as usize];
+    this.launched_at = at;
     match direction {
         Direction::Forward => this.attempt = attempt,
         Direction::Check => this.check.attempt = attempt,

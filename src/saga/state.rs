@@ -156,6 +156,8 @@ pub struct StepState {
     /// Attempts ended since the counters were fresh.
     pub attempts_used: u32,
     pub first_attempt_at: Option<Timestamp>,
+    /// When the last attempt in any direction left.
+    pub launched_at: Timestamp,
     /// An attempt may have had an effect, and nothing has proved otherwise.
     pub in_doubt: bool,
     /// What the last attempt said about another one.

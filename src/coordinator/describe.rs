@@ -1,0 +1,140 @@
+//! Says what a fact means in one line for people.
+
+use super::view::HistoryEntry;
+use crate::definition::{SagaDefinition, StepIndex};
+use crate::payload::Payload;
+use crate::problem::Problem;
+use crate::request::{Direction, Effect};
+use crate::saga::{Emission, Fact, Fate, Outcome, SettleCause, SkipReason, UndoEnd};
+use crate::time::Timestamp;
+
+/// Returns a fact as an entry of a run's history.
+pub fn entry(definition: &SagaDefinition, sequence: u64, at: Timestamp, fact: &Fact) -> HistoryEntry {
+    let (name, data) = split(fact);
+    HistoryEntry { sequence, at: at.to_string(), fact: name, data, text: line(definition, fact, at) }
+}
+
+/// Takes a fact's stored form apart: `{"step_started": {…}}`.
+fn split(fact: &Fact) -> (String, Payload) {
+    let stored = Payload::of(fact);
+    let fields: std::collections::BTreeMap<String, Payload> = stored.read().unwrap_or_default();
+    fields.into_iter().next().unwrap_or_default()
+}
+
+fn direction_word(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Forward => "",
+        Direction::Compensate => " undo",
+        Direction::Check => " check",
+    }
+}
+
+fn because(problem: Option<&Problem>) -> String {
+    match problem {
+        None => String::new(),
+        Some(Problem { title, detail: Some(detail), .. }) => format!(": {title} ({detail})"),
+        Some(Problem { title, .. }) => format!(": {title}"),
+    }
+}
+
+fn line(definition: &SagaDefinition, fact: &Fact, at: Timestamp) -> String {
+    let path = |step: &StepIndex| &*definition.step(*step).path;
+    match fact {
+        Fact::RunStarted(begun) => match &begun.key {
+            Some(key) => format!("run of {} v{} started, key {key}", begun.saga, begun.version),
+            None => format!("run of {} v{} started", begun.saga, begun.version),
+        },
+        Fact::LockWanted { name } => format!("queues for the lock {name}"),
+        Fact::LockGranted {} => "holds the lock".to_owned(),
+        Fact::StepSkipped { step, why } => match why {
+            SkipReason::Condition => format!("{}: skipped, its `if` is false", path(step)),
+            SkipReason::NoMatch => format!("{}: skipped, no `when` is true", path(step)),
+            SkipReason::Operator => format!("{}: skipped by an operator", path(step)),
+        },
+        Fact::ArmTaken { step, arm } => format!("{}: takes branch {}", path(step), arm + 1),
+        Fact::StepStarted { step, request, attempt, .. } => {
+            format!("{}: attempt {attempt}: {} {} at {}", path(step), request.method, request.target, request.service)
+        }
+        Fact::AttemptStarted { step, direction, attempt } => {
+            format!("{}{}: attempt {attempt}", path(step), direction_word(*direction))
+        }
+        Fact::AttemptEnded { step, direction, attempt, effect, status, problem, fate, .. } => {
+            let answer = match (effect, status) {
+                (Effect::Done, Some(status)) => format!("done, answer {status}"),
+                (Effect::Done, None) => "done".to_owned(),
+                (Effect::None, _) => format!("no effect{}", because(problem.as_ref())),
+                (Effect::Maybe, _) => format!("effect unknown{}", because(problem.as_ref())),
+            };
+            let next = match fate {
+                Fate::RetryAt(due) => format!(", next in {}", due.since(at)),
+                Fate::Over { .. } => String::new(),
+            };
+            format!("{}{}: attempt {attempt} {answer}{next}", path(step), direction_word(*direction))
+        }
+        Fact::AttemptInterrupted { step, direction, attempt } => format!(
+            "{}{}: attempt {attempt} cut off by a restart, effect unknown",
+            path(step),
+            direction_word(*direction)
+        ),
+        Fact::CheckStarted { step, request, .. } => {
+            format!("{}: asks whether it happened: {} {}", path(step), request.method, request.target)
+        }
+        Fact::CheckEnded { step, happened, conclusive, problem } => match (happened, conclusive) {
+            (Some(true), _) => format!("{}: it happened", path(step)),
+            (Some(false), true) => format!("{}: it did not happen", path(step)),
+            (Some(false), false) => format!("{}: not seen yet", path(step)),
+            (None, _) => format!("{}: could not find out{}", path(step), because(problem.as_ref())),
+        },
+        Fact::WaitStarted { step, due } => format!("{}: waits until {due}", path(step)),
+        Fact::RetryScheduled { step, due } => format!("{}: next attempt in {}", path(step), due.since(at)),
+        Fact::StepEnded { step, outcome, failure, .. } => {
+            let word = match outcome {
+                Outcome::Done => "done",
+                Outcome::Refused => "refused",
+                Outcome::Unknown => "unknown",
+            };
+            format!("{}: {word}{}", path(step), because(failure.as_ref()))
+        }
+        Fact::StepWithdrawn { step } => format!("{}: withdrawn", path(step)),
+        Fact::ClearingBegan { step } => format!("{}: unknown and handled, so it is undone first", path(step)),
+        Fact::FailureHandled { step } => format!("{}: its failure is handled, the run goes on", path(step)),
+        Fact::EventEmitted { emission, event, id, dead, .. } => {
+            let from = match emission {
+                Emission::Step(step) => format!("{}: ", path(step)),
+                Emission::Undo(step) => format!("{} undo: ", path(step)),
+                Emission::Completed | Emission::Compensated | Emission::Parked => "finally: ".to_owned(),
+            };
+            match dead {
+                None => format!("{from}emits {event} {id}"),
+                Some(why) => format!("{from}{event} {id} goes to dead letters: {why}"),
+            }
+        }
+        Fact::SettlingBegan { cause, problem } => {
+            let word = match cause {
+                SettleCause::Failed => "failed",
+                SettleCause::Cancelled => "cancelled",
+                SettleCause::Deadline => "past its timeout",
+            };
+            format!("the run is {word}{}; what is in flight is awaited", because(Some(problem)))
+        }
+        Fact::UndoBegan {} => "undoing begins".to_owned(),
+        Fact::UndoStarted { step, request, attempt, .. } => format!(
+            "{} undo: attempt {attempt}: {} {} at {}",
+            path(step),
+            request.method,
+            request.target,
+            request.service
+        ),
+        Fact::UndoEnded { step, end } => match end {
+            UndoEnd::Undone => format!("{}: undone", path(step)),
+            UndoEnd::Nothing => format!("{}: nothing to undo", path(step)),
+            UndoEnd::Skipped => format!("{}: its undo is skipped", path(step)),
+        },
+        Fact::Parked { step, reason, .. } => format!("parked at {}: {reason}", path(step)),
+        Fact::OperatorActed { operation } => format!("operator: {}", operation.as_str()),
+        Fact::DeadlineMissed {} => "the saga's timeout passed when nothing could be undone any more".to_owned(),
+        Fact::Noted { text } => text.clone(),
+        Fact::RunEnded { completed: true, .. } => "completed".to_owned(),
+        Fact::RunEnded { completed: false, .. } => "compensated".to_owned(),
+    }
+}

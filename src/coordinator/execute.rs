@@ -1,0 +1,66 @@
+//! Turns "run attempt n" into the call that leaves: request, key, trace and headers from the state.
+
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+
+use super::spans::attempt_span;
+use crate::connector::{Call, CallHeaders, Connector};
+use crate::definition::{Compensate, KeyPlace, SagaDefinition, StepIndex};
+use crate::problem::{Problem, kind};
+use crate::request::{Again, Attempt, Direction, Effect, Request};
+use crate::saga::SagaState;
+use crate::time::Span;
+
+/// Builds the call of an attempt that the state has in flight. None if the state has no such attempt.
+pub fn call(
+    definition: &SagaDefinition,
+    state: &SagaState,
+    step: StepIndex,
+    direction: Direction,
+    attempt: u32,
+) -> Option<Call> {
+    let rule = definition.step(step);
+    let at = state.step(step);
+    let in_header = rule.idempotency.place == KeyPlace::Header("idempotency-key".to_owned());
+    let (request, key, timeout, forward_key): (&Request, Option<String>, Span, Option<String>) = match direction {
+        Direction::Forward => {
+            (at.request.as_deref()?, if in_header { at.key_sent() } else { None }, rule.attempt_timeout, None)
+        }
+        Direction::Check => (
+            at.check.request.as_deref()?,
+            at.check.key.map(|key| key.to_string()),
+            rule.on_unknown.check.as_ref()?.timeout,
+            None,
+        ),
+        Direction::Compensate => {
+            let Compensate::Call(undo) = &rule.compensate else { return None };
+            (at.undo.request.as_deref()?, at.undo.key.map(|key| key.to_string()), undo.timeout, at.key_sent())
+        }
+    };
+    let begun = &state.begun;
+    Some(Call {
+        request: request.clone(),
+        timeout: timeout.to_std(),
+        headers: CallHeaders {
+            idempotency_key: key,
+            trace: begun.trace.with_span(attempt_span(begun.run, &rule.path, direction, attempt)),
+            correlation_id: begun.correlation_id.clone(),
+            run: begun.run.to_string(),
+            step: rule.path.to_string(),
+            direction,
+            forward_key,
+        },
+    })
+}
+
+/// Sends a call. A connector that panics has an unknown outcome like any other accident.
+pub async fn send(connector: &dyn Connector, call: Call) -> Attempt {
+    AssertUnwindSafe(connector.call(call)).catch_unwind().await.unwrap_or_else(|_| Attempt {
+        effect: Effect::Maybe,
+        again: Again::Yes,
+        answer: None,
+        problem: Some(Problem::new(kind::UNKNOWN, "the connector failed inside; report it")),
+        retry_after: None,
+    })
+}

@@ -1,0 +1,104 @@
+//! Publishes what runs emit: stored with the run's transition, sent in per-run order, noted as published
+//! after the bus has it. A repeat after a crash carries the same id.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::run::OutboxEvent;
+use crate::bus::{self, Bus, DeadLetter, RawMessage};
+use crate::journal::{Change, Journal, OutboxEntry};
+
+/// Events in one publish: one server takes batches of this size without a pause for their acks.
+const BATCH_MAX: usize = 256;
+/// Wait after NATS did not take an event; the bus has waited inside already.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Publishes until the sender has gone.
+pub async fn work(
+    mut entries: mpsc::UnboundedReceiver<OutboxEntry>,
+    bus: Arc<dyn Bus>,
+    journal: Arc<dyn Journal>,
+    waiting: Arc<AtomicUsize>,
+) {
+    let mut queue: VecDeque<OutboxEntry> = VecDeque::new();
+    loop {
+        if queue.is_empty() {
+            match entries.recv().await {
+                Some(entry) => queue.push_back(entry),
+                None => return,
+            }
+        }
+        while queue.len() < BATCH_MAX
+            && let Ok(entry) = entries.try_recv()
+        {
+            queue.push_back(entry);
+        }
+        waiting.store(queue.len() + entries.len(), Ordering::Relaxed);
+        let sent = send(&queue, bus.as_ref()).await;
+        let published: Vec<Change> =
+            queue.drain(..sent).map(|entry| Change::Published { run: entry.run, number: entry.number }).collect();
+        waiting.store(queue.len() + entries.len(), Ordering::Relaxed);
+        if sent == 0 {
+            tokio::time::sleep(PAUSE).await;
+        } else {
+            // Not awaited: an entry that is published twice carries the same id.
+            drop(tokio::spawn(journal.commit(published)));
+        }
+    }
+}
+
+/// Sends what stands in front of the queue; returns how many entries are through.
+async fn send(queue: &VecDeque<OutboxEntry>, bus: &dyn Bus) -> usize {
+    let mut events = Vec::new();
+    for entry in queue.iter().take(BATCH_MAX) {
+        match serde_json::from_slice::<OutboxEvent>(&entry.event) {
+            Ok(OutboxEvent { event, dead: None }) => events.push(event),
+            Ok(OutboxEvent { event, dead: Some(why) }) => {
+                if !events.is_empty() {
+                    break; // the ones in front first: order is per run
+                }
+                return usize::from(put_aside(bus, entry, &event.event_type.to_string(), "invalid_data", &why).await);
+            }
+            Err(error) => {
+                if !events.is_empty() {
+                    break;
+                }
+                let why = format!("an outbox entry does not read: {error}");
+                return usize::from(put_aside(bus, entry, "unreadable", "unreadable_outbox_entry", &why).await);
+            }
+        }
+    }
+    let mut sent = 0;
+    for result in bus.publish(events).await {
+        match result {
+            Ok(_) => sent += 1,
+            Err(bus::Error::Unavailable(_)) => break,
+            Err(bus::Error::Refused(why)) => {
+                tracing::error!(error = why, "the bus refuses an emitted event; it goes to dead letters");
+                sent += usize::from(put_aside(bus, &queue[sent], "refused", "refused_by_bus", &why).await);
+                break;
+            }
+        }
+    }
+    sent
+}
+
+async fn put_aside(bus: &dyn Bus, entry: &OutboxEntry, subject: &str, reason: &str, detail: &str) -> bool {
+    let letter = DeadLetter {
+        raw: RawMessage {
+            subject: format!("events.{subject}"),
+            headers: vec![("Saga-Run".to_owned(), entry.run.to_string())],
+            payload: entry.event.clone(),
+        },
+        reason: reason.to_owned(),
+        detail: detail.to_owned(),
+        consumer: "outbox".to_owned(),
+        stream: "outbox".to_owned(),
+        sequence: entry.number,
+    };
+    bus.dead_letter(letter).await.is_ok()
+}

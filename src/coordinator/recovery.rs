@@ -1,0 +1,70 @@
+//! Open runs come back: facts from the journal make the states, and every attempt that was in flight
+//! counts as cut off.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::run::Run;
+use crate::definition::{self, SagaDefinition};
+use crate::id::Fingerprint;
+use crate::journal::OpenRun;
+use crate::saga::{self, Fact, LockState};
+
+/// Definitions by fingerprint: the loaded ones, and those that only runs in flight use.
+pub struct Definitions {
+    known: BTreeMap<Fingerprint, Arc<SagaDefinition>>,
+    sources: BTreeMap<Fingerprint, Arc<str>>,
+}
+
+impl Definitions {
+    pub fn new(loaded: impl Iterator<Item = Arc<SagaDefinition>>, sources: BTreeMap<Fingerprint, Arc<str>>) -> Self {
+        Self { known: loaded.map(|definition| (definition.fingerprint, definition)).collect(), sources }
+    }
+
+    /// Finds a definition, reading a stored one anew when it is not loaded.
+    ///
+    /// # Errors
+    /// One line: what is missing or does not read.
+    pub fn get(&mut self, fingerprint: Fingerprint) -> Result<Arc<SagaDefinition>, String> {
+        if let Some(known) = self.known.get(&fingerprint) {
+            return Ok(Arc::clone(known));
+        }
+        let source = self
+            .sources
+            .get(&fingerprint)
+            .ok_or_else(|| format!("its saga definition {fingerprint} is not in the journal"))?;
+        let definition = definition::reload("(journal)", source).map_err(|found| {
+            let first = found.first().map(|found| found.message.clone()).unwrap_or_default();
+            format!("its saga definition {fingerprint} does not load any more: {first}")
+        })?;
+        let definition = Arc::new(definition);
+        self.known.insert(fingerprint, Arc::clone(&definition));
+        Ok(definition)
+    }
+}
+
+/// Rebuilds a run from its facts, owned under the next epoch.
+///
+/// # Errors
+/// One line that says what does not read; the run stays in the journal as it is.
+pub fn rebuild(definitions: &mut Definitions, open: OpenRun) -> Result<Run, String> {
+    let definition = definitions.get(open.definition)?;
+    let mut facts = open.facts.into_iter();
+    let (at, first) = facts.next().ok_or("it has no facts")?;
+    let first = saga::decode(&first).map_err(|error| error.to_string())?;
+    let Fact::RunStarted(begun) = &first else {
+        return Err("its first fact is not its start".to_owned());
+    };
+    let mut state = saga::begin(&definition, begun, at);
+    saga::evolve(&definition, &mut state, &first, at);
+    for (at, bytes) in facts {
+        let fact = saga::decode(&bytes).map_err(|error| error.to_string())?;
+        saga::evolve(&definition, &mut state, &fact, at);
+    }
+    Ok(Run::new(definition, state, open.epoch + 1))
+}
+
+/// Returns the order in which runs queue for locks again: holders first, then by start.
+pub fn lock_order(run: &Run) -> (bool, crate::time::Timestamp) {
+    (!matches!(run.state.lock, LockState::Held { .. }), run.state.started_at)
+}

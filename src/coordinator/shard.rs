@@ -1,0 +1,526 @@
+//! One shard: a task that owns its runs. Inputs of a run are taken one at a time; while its transition
+//! is on its way to the disk the others wait, and nothing leaves.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::{mpsc, oneshot};
+
+use super::execute;
+use super::handle::{StartError, Started};
+use super::locks::Locks;
+use super::metrics::Metrics;
+use super::news::News;
+use super::render;
+use super::run::{self, EventCheck, GoOn, Move, Reply, Run, carry_on};
+use super::spans::Spans;
+use super::timers::Timers;
+use super::view::{RunFilter, RunSummary, RunView};
+use crate::connector::Connector;
+use crate::definition::SagaDefinition;
+use crate::id::RunId;
+use crate::journal::{Change, Durable, InboxMark, Journal, OutboxEntry};
+use crate::saga::{self, Activity, Command, Fact, Input, Rejected, Rules};
+use crate::time::Clock;
+
+/// Messages taken in one go before commits are looked at again.
+const DRAIN_MAX: usize = 64;
+
+/// What the shards share. Nothing here is locked on the hot path.
+pub struct Shared {
+    pub journal: Arc<dyn Journal>,
+    pub connector: Arc<dyn Connector>,
+    pub clock: Arc<dyn Clock>,
+    pub check: EventCheck,
+    pub locks: Locks,
+    pub outbox: mpsc::UnboundedSender<OutboxEntry>,
+    /// Events stored and not yet published.
+    pub outbox_waiting: Arc<AtomicUsize>,
+    pub news: News,
+    pub spans: Spans,
+    pub metrics: Arc<Metrics>,
+    pub open_runs: AtomicU64,
+    pub draining: AtomicBool,
+    /// Why the process must end: the journal could not keep its promise.
+    pub fatal: tokio::sync::watch::Sender<Option<String>>,
+}
+
+impl Shared {
+    pub fn outbox_waiting(&self) -> usize {
+        self.outbox_waiting.load(Ordering::Relaxed)
+    }
+}
+
+/// Finds the shard of a run.
+#[derive(Clone)]
+pub struct Router(Arc<[mpsc::UnboundedSender<Message>]>);
+
+impl Router {
+    pub fn new(shards: Vec<mpsc::UnboundedSender<Message>>) -> Self {
+        Self(shards.into())
+    }
+
+    /// Sends to the run's shard. Lost when the shard has ended, as everything is then.
+    pub fn send(&self, run: RunId, message: Message) {
+        let _ = self.0[self.index(run)].send(message);
+    }
+
+    /// Returns which shard a run belongs to.
+    pub fn index(&self, run: RunId) -> usize {
+        let (high, low) = run.0.as_u64_pair();
+        ((high ^ low) % self.0.len() as u64) as usize
+    }
+
+    /// Returns every shard.
+    pub fn all(&self) -> impl Iterator<Item = &mpsc::UnboundedSender<Message>> {
+        self.0.iter()
+    }
+}
+
+/// A run to begin.
+pub struct StartRun {
+    pub definition: Arc<SagaDefinition>,
+    pub start: saga::Start,
+    pub inbox: Option<InboxMark>,
+    pub reply: oneshot::Sender<Result<Started, StartError>>,
+}
+
+pub enum Message {
+    Start(Box<StartRun>),
+    /// A run read back at start, with what it was waiting for.
+    Adopt(Box<Run>),
+    Input {
+        run: RunId,
+        input: Input,
+        reply: Option<Reply>,
+    },
+    Show {
+        run: RunId,
+        reply: oneshot::Sender<RunView>,
+    },
+    /// Answered when the run comes to rest; dropped when it is not open.
+    Wait {
+        run: RunId,
+        reply: oneshot::Sender<RunView>,
+    },
+    /// Open runs that fit, newest first, at most `limit`, older than the cursor.
+    List {
+        filter: Arc<OpenFilter>,
+        reply: oneshot::Sender<Vec<RunSummary>>,
+    },
+    /// Open runs by (saga, state).
+    Counts {
+        reply: oneshot::Sender<HashMap<(String, &'static str), u64>>,
+    },
+    /// Answered when no attempt and no commit is in flight.
+    Drain {
+        reply: oneshot::Sender<()>,
+    },
+}
+
+/// What open runs are listed by.
+pub struct OpenFilter {
+    pub filter: RunFilter,
+    pub since: Option<crate::time::Timestamp>,
+    /// Older than this start (or the same moment and a smaller id).
+    pub before: Option<(crate::time::Timestamp, RunId)>,
+    pub limit: usize,
+}
+
+/// What follows a commit.
+struct Pending {
+    run: RunId,
+    moved: Move,
+    at: crate::time::Timestamp,
+    outbox: Vec<OutboxEntry>,
+    reply: Option<Reply>,
+    started: Option<oneshot::Sender<Result<Started, StartError>>>,
+    result: Result<Durable<()>, crate::journal::Error>,
+}
+
+pub struct Shard {
+    shared: Arc<Shared>,
+    router: Router,
+    inbox: mpsc::UnboundedReceiver<Message>,
+    runs: HashMap<RunId, Run>,
+    timers: Timers,
+    commits: FuturesUnordered<BoxFuture<'static, Pending>>,
+    /// Repeated starts of a run whose own start is not durable yet.
+    repeated: HashMap<RunId, Vec<oneshot::Sender<Result<Started, StartError>>>>,
+    attempts_in_flight: usize,
+    drained: Vec<oneshot::Sender<()>>,
+}
+
+impl Shard {
+    pub fn new(shared: Arc<Shared>, router: Router, inbox: mpsc::UnboundedReceiver<Message>) -> Self {
+        Self {
+            shared,
+            router,
+            inbox,
+            runs: HashMap::new(),
+            timers: Timers::default(),
+            commits: FuturesUnordered::new(),
+            repeated: HashMap::new(),
+            attempts_in_flight: 0,
+            drained: Vec::new(),
+        }
+    }
+
+    /// Runs until every sender has gone.
+    pub async fn work(mut self) {
+        loop {
+            let sleep = self.timers.sleep(self.shared.clock.now()).unwrap_or(Duration::from_secs(3_600));
+            tokio::select! {
+                biased;
+                Some(pending) = self.commits.next(), if !self.commits.is_empty() => {
+                    if !self.committed(pending) {
+                        return;
+                    }
+                }
+                message = self.inbox.recv() => {
+                    let Some(message) = message else { return };
+                    self.take(message);
+                    for _ in 1..DRAIN_MAX {
+                        let Ok(message) = self.inbox.try_recv() else { break };
+                        self.take(message);
+                    }
+                }
+                () = tokio::time::sleep(sleep) => {}
+            }
+            self.fire_timers();
+            self.answer_drained();
+        }
+    }
+
+    fn fire_timers(&mut self) {
+        if self.shared.draining.load(Ordering::Relaxed) {
+            return;
+        }
+        let now = self.shared.clock.now();
+        while let Some((run, timer)) = self.timers.take_due(now) {
+            self.input(run, Input::TimerFired(timer), None);
+        }
+    }
+
+    fn answer_drained(&mut self) {
+        if self.attempts_in_flight == 0 && self.commits.is_empty() {
+            for reply in self.drained.drain(..) {
+                let _ = reply.send(());
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Start(start) => self.start(*start),
+            Message::Adopt(run) => self.adopt(*run),
+            Message::Input { run, input, reply } => {
+                if let Input::AttemptEnded { .. } = &input {
+                    self.attempts_in_flight -= 1;
+                }
+                self.input(run, input, reply);
+            }
+            Message::Show { run, reply } => {
+                if let Some(run) = self.runs.get(&run) {
+                    let _ = reply.send(render::view(run, &self.shared.locks));
+                }
+            }
+            Message::Wait { run, reply } => {
+                if let Some(run) = self.runs.get_mut(&run) {
+                    if run.state.parked.is_some() && !run.committing {
+                        let _ = reply.send(render::view(run, &self.shared.locks));
+                    } else {
+                        run.waiters.retain(|waiter| !waiter.is_closed());
+                        run.waiters.push(reply);
+                    }
+                }
+            }
+            Message::List { filter, reply } => {
+                let _ = reply.send(render::list_open(self.runs.values(), &filter));
+            }
+            Message::Counts { reply } => {
+                let mut counts = HashMap::new();
+                for run in self.runs.values() {
+                    let key = (run.state.begun.saga.to_string(), run.state.state().as_str());
+                    *counts.entry(key).or_default() += 1;
+                }
+                let _ = reply.send(counts);
+            }
+            Message::Drain { reply } => self.drained.push(reply),
+        }
+    }
+
+    fn start(&mut self, request: StartRun) {
+        let StartRun { definition, start, inbox, reply } = request;
+        let id = start.run;
+        if self.shared.draining.load(Ordering::Relaxed) {
+            let _ = reply.send(Err(StartError::Unavailable { reason: "the process is stopping".to_owned() }));
+            return;
+        }
+        if let Some(first) = self.runs.get(&id) {
+            if first.state.begun.input_hash != start.input_hash {
+                let _ = reply.send(Err(conflict(&start)));
+            } else if let Some(waiting) = self.repeated.get_mut(&id) {
+                waiting.push(reply);
+            } else {
+                let _ = reply.send(Ok(Started::Existing(id)));
+            }
+            return;
+        }
+        if start.key.is_some() {
+            match self.shared.journal.tombstone(id) {
+                Ok(None) => {}
+                Ok(Some(tombstone)) => {
+                    let same = tombstone.input_hash == run::hash_bytes(&start.input_hash);
+                    let _ = reply.send(if same { Ok(Started::Existing(id)) } else { Err(conflict(&start)) });
+                    return;
+                }
+                Err(error) => {
+                    let _ = reply.send(Err(StartError::Unavailable { reason: error.to_string() }));
+                    return;
+                }
+            }
+        }
+        let now = self.shared.clock.now();
+        let check = Arc::clone(&self.shared.check);
+        let rules = Rules { definition: &definition, check_event: check.as_ref() };
+        let facts = saga::start(&rules, start, now);
+        let Some(Fact::RunStarted(begun)) = facts.first() else { return };
+        let mut state = saga::begin(&definition, begun, now);
+        let moved = carry_on(&rules, &mut state, facts, now, GoOn::Yes);
+        self.shared.open_runs.fetch_add(1, Ordering::Relaxed);
+        self.shared.metrics.run_started(definition.name.as_str());
+        self.runs.insert(id, Run::new(Arc::clone(&definition), state, 1));
+        self.repeated.insert(id, Vec::new());
+        self.commit(id, moved, now, inbox, None, Some(reply));
+    }
+
+    fn adopt(&mut self, run: Run) {
+        let id = run.id();
+        let commands = saga::outstanding(&run.state);
+        let epoch = run.epoch;
+        let in_flight = run.state.active.is_some_and(|step| {
+            matches!(run.state.step(step).activity, Activity::InFlight { .. } | Activity::Interrupted { .. })
+        });
+        self.shared.open_runs.fetch_add(1, Ordering::Relaxed);
+        self.runs.insert(id, run);
+        for command in commands {
+            // Attempts were cut off with the process before: the core decides what follows.
+            if !matches!(command, Command::RunAttempt { .. }) {
+                self.carry_out(id, command);
+            }
+        }
+        self.input(id, Input::Restarted { epoch }, None);
+        if !in_flight {
+            self.input(id, Input::Continue, None);
+        }
+    }
+
+    fn input(&mut self, id: RunId, input: Input, reply: Option<Reply>) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        if run.committing {
+            run.queue.push_back((input, reply));
+            return;
+        }
+        let now = self.shared.clock.now();
+        let go_on = if self.shared.draining.load(Ordering::Relaxed) { GoOn::No } else { GoOn::Yes };
+        match run.advance(&self.shared.check, input, now, go_on) {
+            Ok(moved) if moved.facts.is_empty() => {
+                if let Some(reply) = reply {
+                    let _ = reply.send(Ok(render::view(run, &self.shared.locks)));
+                }
+            }
+            Ok(moved) => self.commit(id, moved, now, None, reply, None),
+            Err(Rejected::Early { due }) => {
+                // The clock went back: wait again.
+                if let Some(timer) = saga::outstanding(&run.state).into_iter().find_map(|command| match command {
+                    Command::SetTimer { timer, due: at } if at == due => Some(timer),
+                    _ => None,
+                }) {
+                    self.timers.set(due, id, timer);
+                }
+            }
+            Err(rejected) => {
+                if let Some(reply) = reply {
+                    let _ = reply.send(Err(rejected));
+                }
+            }
+        }
+    }
+
+    fn commit(
+        &mut self,
+        id: RunId,
+        moved: Move,
+        at: crate::time::Timestamp,
+        inbox: Option<InboxMark>,
+        reply: Option<Reply>,
+        started: Option<oneshot::Sender<Result<Started, StartError>>>,
+    ) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        run.committing = true;
+        let locks = &self.shared.locks;
+        let transition = run.transition(&moved, at, inbox, || render::summary_bytes(run, locks));
+        let outbox = transition.outbox.clone();
+        let committed = self.shared.journal.commit(vec![Change::Run(transition)]);
+        self.commits.push(Box::pin(async move {
+            let result = committed.await;
+            Pending { run: id, moved, at, outbox, reply, started, result }
+        }));
+    }
+
+    /// Acts on what has become durable. False ends the shard: the journal has failed.
+    fn committed(&mut self, pending: Pending) -> bool {
+        let Pending { run: id, moved, at, outbox, reply, started, result } = pending;
+        let durable = match result {
+            Ok(durable) => durable,
+            Err(error) => {
+                self.shared.fatal.send_replace(Some(error.to_string()));
+                return false;
+            }
+        };
+        if let Some(run) = self.runs.get_mut(&id) {
+            run.committing = false;
+        }
+        self.act(&durable, id, moved, at, outbox, reply, started);
+        true
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one pending commit, taken apart once")]
+    fn act(
+        &mut self,
+        _durable: &Durable<()>,
+        id: RunId,
+        moved: Move,
+        at: crate::time::Timestamp,
+        outbox: Vec<OutboxEntry>,
+        reply: Option<Reply>,
+        started: Option<oneshot::Sender<Result<Started, StartError>>>,
+    ) {
+        for entry in outbox {
+            let _ = self.shared.outbox.send(entry);
+        }
+        if let Some(run) = self.runs.get(&id) {
+            self.shared.spans.record(run, &moved.facts, at);
+            self.shared.news.publish(run, &moved.facts, at);
+            count(&self.shared.metrics, run, &moved.facts);
+        }
+        if let Some(started) = started {
+            let _ = started.send(Ok(Started::Created(id)));
+            for repeated in self.repeated.remove(&id).unwrap_or_default() {
+                let _ = repeated.send(Ok(Started::Existing(id)));
+            }
+        }
+        for command in moved.commands {
+            self.carry_out(id, command);
+        }
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        let at_rest = run.state.end.is_some() || run.state.parked.is_some();
+        if reply.is_some() || (at_rest && !run.waiters.is_empty()) {
+            let view = render::view(run, &self.shared.locks);
+            if at_rest {
+                for waiter in run.waiters.drain(..) {
+                    let _ = waiter.send(view.clone());
+                }
+            }
+            if let Some(reply) = reply {
+                let _ = reply.send(Ok(view));
+            }
+        }
+        if run.state.end.is_some() {
+            let ended = self.runs.remove(&id);
+            self.shared.open_runs.fetch_sub(1, Ordering::Relaxed);
+            for (input, reply) in ended.into_iter().flat_map(|run| run.queue) {
+                if let (Input::Operator(operation), Some(reply)) = (input, reply) {
+                    let why = format!("{}: the run has ended", operation.as_str());
+                    let _ = reply.send(Err(Rejected::Conflict(why)));
+                }
+            }
+            return;
+        }
+        if moved.cut {
+            run.queue.push_front((Input::Continue, None));
+        }
+        while let Some(run) = self.runs.get_mut(&id) {
+            if run.committing {
+                return;
+            }
+            let Some((input, reply)) = run.queue.pop_front() else { return };
+            self.input(id, input, reply);
+        }
+    }
+
+    fn carry_out(&mut self, id: RunId, command: Command) {
+        match command {
+            Command::RunAttempt { step, direction, attempt } => {
+                let Some(run) = self.runs.get(&id) else { return };
+                // A move may launch only one attempt; anything else was overtaken by a later fact.
+                if run.state.step(step).activity != (Activity::InFlight { direction, attempt }) {
+                    return;
+                }
+                let Some(call) = execute::call(&run.definition, &run.state, step, direction, attempt) else {
+                    return;
+                };
+                self.attempts_in_flight += 1;
+                let (connector, router) = (Arc::clone(&self.shared.connector), self.router.clone());
+                tokio::spawn(async move {
+                    let result = execute::send(connector.as_ref(), call).await.into();
+                    let input = Input::AttemptEnded { step, direction, attempt, result };
+                    router.send(id, Message::Input { run: id, input, reply: None });
+                });
+            }
+            Command::SetTimer { timer, due } => self.timers.set(due, id, timer),
+            Command::AcquireLock { name } => {
+                if self.shared.locks.acquire(&name, id) {
+                    self.router.send(id, Message::Input { run: id, input: Input::LockGranted, reply: None });
+                }
+            }
+            Command::ReleaseLock { name } => {
+                if let Some(next) = self.shared.locks.release(&name, id) {
+                    self.router.send(next, Message::Input { run: next, input: Input::LockGranted, reply: None });
+                }
+            }
+        }
+    }
+}
+
+fn conflict(start: &saga::Start) -> StartError {
+    StartError::KeyConflict { key: start.key.clone().unwrap_or_default(), run: start.run }
+}
+
+fn count(metrics: &Metrics, run: &Run, facts: &[Fact]) {
+    for fact in facts {
+        match fact {
+            Fact::AttemptEnded { step, direction, effect, fate, .. } => {
+                let service = match &run.definition.step(*step).action {
+                    crate::definition::Action::Call(call) => call.service.as_str(),
+                    _ => "",
+                };
+                metrics.attempt_ended(service, direction.as_str(), effect_word(*effect));
+                if matches!(fate, saga::Fate::RetryAt(_)) {
+                    metrics.retry(service);
+                }
+            }
+            Fact::UndoEnded { .. } => metrics.step_undone(run.state.begun.saga.as_str()),
+            Fact::Parked { .. } => metrics.run_parked(run.state.begun.saga.as_str()),
+            Fact::RunEnded { completed, .. } => metrics.run_ended(
+                run.state.begun.saga.as_str(),
+                if *completed { "completed" } else { "compensated" },
+                run.state.ended_at.unwrap_or_default().since(run.state.started_at).0,
+            ),
+            _ => {}
+        }
+    }
+}
+
+const fn effect_word(effect: crate::request::Effect) -> &'static str {
+    match effect {
+        crate::request::Effect::Done => "done",
+        crate::request::Effect::None => "none",
+        crate::request::Effect::Maybe => "maybe",
+    }
+}

@@ -1,0 +1,192 @@
+//! Brings a coordinator up: definitions stored, open runs adopted, outbox and intake at work.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::{mpsc, watch};
+
+use super::catalogue::{Catalogue, EventSchemas};
+use super::handle::Handle;
+use super::inbox::Intake;
+use super::locks::Locks;
+use super::news::News;
+use super::outbox;
+use super::recovery::{self, Definitions};
+use super::run::EventCheck;
+use super::shard::{Message, Router, Shard, Shared};
+use super::spans::{Spans, anchor_span};
+use crate::bus::Bus;
+use crate::connector::Connector;
+use crate::id::RunId;
+use crate::journal::{Change, Journal, Recovered};
+use crate::saga::LockState;
+use crate::time::Clock;
+use crate::trace_context::{SpanId, TraceContext, TraceId};
+
+/// Limits and choices of a coordinator.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Tasks that own runs; one for each worker thread.
+    pub shards: usize,
+    /// Open runs above which nothing new is taken. A waiting run costs about 4 KiB.
+    pub open_runs_max: u64,
+    /// Unpublished events above which nothing new is taken.
+    pub outbox_max: usize,
+    /// Share of traces that begin here and are recorded, 0 to 1.
+    pub sample_ratio: f64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { shards: 2, open_runs_max: 1_000_000, outbox_max: 100_000, sample_ratio: 1.0 }
+    }
+}
+
+/// Everything that a coordinator drives.
+pub struct Parts {
+    pub catalogue: Catalogue,
+    pub schemas: Arc<dyn EventSchemas>,
+    pub journal: Arc<dyn Journal>,
+    pub recovered: Recovered,
+    pub bus: Arc<dyn Bus>,
+    pub connector: Arc<dyn Connector>,
+    pub clock: Arc<dyn Clock>,
+    pub spans: Spans,
+    pub metrics: Arc<super::metrics::Metrics>,
+    pub options: Options,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartupError {
+    #[error("cannot store the saga definitions: {0}")]
+    Journal(#[from] crate::journal::Error),
+}
+
+/// Runs that could not be read back, each with its reason: shown, never lost, continued by a version
+/// that can read them.
+pub type Quarantine = Vec<(RunId, String)>;
+
+impl Parts {
+    /// Starts the coordinator. Open runs go on at once.
+    ///
+    /// # Errors
+    /// [`StartupError`] when the definitions cannot be stored.
+    pub async fn start(self) -> Result<Handle, StartupError> {
+        let Self { catalogue, schemas, journal, recovered, bus, connector, clock, spans, metrics, options } = self;
+        store_definitions(&catalogue, &recovered, journal.as_ref()).await?;
+        let (outbox, entries) = mpsc::unbounded_channel();
+        let outbox_waiting = Arc::new(AtomicUsize::new(recovered.outbox.len()));
+        let checked = Arc::clone(&schemas);
+        let check: EventCheck =
+            Arc::new(move |event, data| checked.check(event, data).map_err(|refusal| refusal.line(event)));
+        let shared = Arc::new(Shared {
+            journal: Arc::clone(&journal),
+            connector,
+            clock,
+            check,
+            locks: Locks::default(),
+            outbox: outbox.clone(),
+            outbox_waiting: Arc::clone(&outbox_waiting),
+            news: News::new(),
+            spans,
+            metrics,
+            open_runs: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
+            fatal: watch::Sender::new(None),
+        });
+        let (senders, receivers): (Vec<_>, Vec<_>) =
+            (0..options.shards.max(1)).map(|_| mpsc::unbounded_channel()).unzip();
+        let router = Router::new(senders);
+        for receiver in receivers {
+            tokio::spawn(Shard::new(Arc::clone(&shared), router.clone(), receiver).work());
+        }
+        for entry in recovered.outbox {
+            let _ = outbox.send(entry);
+        }
+        let mut definitions =
+            Definitions::new(catalogue.all().map(|entry| Arc::clone(&entry.definition)), recovered.definitions);
+        let (resumed, quarantine) = adopt(&mut definitions, recovered.runs.into(), &shared.locks, &router);
+        tokio::spawn(outbox::work(entries, Arc::clone(&bus), Arc::clone(&journal), outbox_waiting));
+        let catalogue = Arc::new(catalogue);
+        bus.subscribe(catalogue.event_types());
+        let intake = Intake {
+            shared: Arc::clone(&shared),
+            router: router.clone(),
+            bus: Arc::clone(&bus),
+            catalogue: Arc::clone(&catalogue),
+            schemas: Arc::clone(&schemas),
+            options: options.clone(),
+        };
+        tokio::spawn(intake.work());
+        Ok(Handle::new(shared, router, bus, catalogue, schemas, options, Mutex::new(definitions), resumed, quarantine))
+    }
+}
+
+async fn store_definitions(
+    catalogue: &Catalogue,
+    recovered: &Recovered,
+    journal: &dyn Journal,
+) -> Result<(), crate::journal::Error> {
+    let new: Vec<Change> = catalogue
+        .all()
+        .map(|entry| &entry.definition)
+        .filter(|definition| !recovered.definitions.contains_key(&definition.fingerprint))
+        .map(|definition| Change::Definition {
+            fingerprint: definition.fingerprint,
+            source: Arc::clone(&definition.source),
+        })
+        .collect();
+    if new.is_empty() { Ok(()) } else { journal.commit(new).await.map(|_| ()) }
+}
+
+fn adopt(
+    definitions: &mut Definitions,
+    open: VecDeque<crate::journal::OpenRun>,
+    locks: &Locks,
+    router: &Router,
+) -> (usize, Quarantine) {
+    let mut quarantine = Quarantine::new();
+    let mut runs = Vec::with_capacity(open.len());
+    for open in open {
+        let id = open.run;
+        match recovery::rebuild(definitions, open) {
+            Ok(run) => runs.push(run),
+            Err(why) => {
+                tracing::error!(run = %id, error = why, "a run cannot be read back; it is left as it is");
+                quarantine.push((id, why));
+            }
+        }
+    }
+    runs.sort_by_key(recovery::lock_order);
+    // All of them queue before the first one moves, so that nobody overtakes a holder.
+    for run in &runs {
+        match &run.state.lock {
+            LockState::Wanted { name } | LockState::Held { name } => {
+                locks.acquire(name, run.id());
+            }
+            LockState::None => {}
+        }
+    }
+    let resumed = runs.len();
+    for run in runs {
+        router.send(run.id(), Message::Adopt(Box::new(run)));
+    }
+    (resumed, quarantine)
+}
+
+/// Returns a run's anchor in its trace and the span that caused it: the caller's trace goes on, else one
+/// begins here.
+pub fn begin_trace(run: RunId, cause: Option<&TraceContext>, sample_ratio: f64) -> (TraceContext, Option<SpanId>) {
+    let anchor = anchor_span(run);
+    match cause {
+        Some(cause) => (cause.with_span(anchor), Some(cause.span_id)),
+        None => {
+            let trace_id = TraceId(*uuid::Uuid::now_v7().as_bytes());
+            // The low half is random: its share of all values is the share of traces kept.
+            let draw = u64::from_be_bytes(trace_id.0[8..].try_into().unwrap_or([0; 8])) & (u64::MAX >> 2);
+            let sampled = (draw as f64) < sample_ratio * (u64::MAX >> 2) as f64;
+            (TraceContext { trace_id, span_id: anchor, sampled, tracestate: None }, None)
+        }
+    }
+}
