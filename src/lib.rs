@@ -21,6 +21,7 @@ pub mod bus;
 pub mod config;
 pub mod connector;
 pub mod journal;
+pub mod telemetry;
 
 // Shell: where core and adapters meet.
 pub mod api;

@@ -1,0 +1,122 @@
+//! Logs on standard error, traces over OTLP, figures for Prometheus. Nothing here can slow a run: a
+//! span that finds no place is dropped and counted.
+
+mod exporter;
+mod log;
+pub mod metrics;
+pub mod names;
+mod sink;
+mod span;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry::{InstrumentationScope, KeyValue};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use tokio::sync::{mpsc, oneshot};
+
+use self::exporter::Order;
+pub use self::log::Format;
+use self::sink::Forward;
+pub use self::sink::{Counts, QUEUE_LEN, SpanSink};
+pub use self::span::{AttrValue, EngineSpan, SpanKind, SpanStatus};
+
+/// The configuration's `telemetry` section.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// An OTLP collector over gRPC; none: spans are not exported.
+    pub otlp: Option<String>,
+    /// The name that traces show.
+    pub service: String,
+    /// Share of the traces begun here that are recorded, 0.0 to 1.0.
+    pub sampling: f64,
+    /// `info`, or `info,backstitch::bus=debug`.
+    pub log: String,
+    pub log_format: Format,
+}
+
+/// Why telemetry cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("`telemetry.otlp`: {endpoint} is no OTLP endpoint: {reason}; write for example http://127.0.0.1:4317")]
+    Endpoint { endpoint: String, reason: String },
+    #[error("`telemetry.log`: `{log}`: {reason}; write for example info,backstitch::bus=debug")]
+    Log { log: String, reason: String },
+    #[error("cannot start the thread that exports spans: {source}")]
+    Thread { source: std::io::Error },
+}
+
+/// Logs and traces of one process. Ends with [`Telemetry::shutdown`].
+pub struct Telemetry {
+    spans: SpanSink,
+    orders: mpsc::UnboundedSender<Order>,
+    provider: SdkTracerProvider,
+}
+
+/// Sets up logs and traces for the process. A second call leaves the logs as the first set them up.
+///
+/// # Errors
+/// [`Error`] for an endpoint or log directives that cannot be used.
+pub fn init(settings: &Settings) -> Result<Telemetry, Error> {
+    let telemetry = Telemetry::start(settings)?;
+    log::install(settings, telemetry.provider.tracer("backstitch"))?;
+    Ok(telemetry)
+}
+
+impl Telemetry {
+    /// Starts the exporter and nothing global: no logs, no spans of `tracing`.
+    ///
+    /// # Errors
+    /// [`Error::Endpoint`] and [`Error::Thread`].
+    pub fn start(settings: &Settings) -> Result<Self, Error> {
+        let scope = InstrumentationScope::builder("backstitch").with_version(env!("CARGO_PKG_VERSION")).build();
+        let resource = Resource::builder()
+            .with_service_name(settings.service.clone())
+            .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+            .build();
+        let counters = Arc::default();
+        let (orders, ordered) = mpsc::unbounded_channel();
+        let queue = match &settings.otlp {
+            None => None,
+            Some(endpoint) => {
+                let (queue, items) = mpsc::channel(QUEUE_LEN);
+                exporter::start(endpoint, &resource, scope, items, ordered, Arc::clone(&counters))?;
+                Some(queue)
+            }
+        };
+        let spans = SpanSink::new(queue, counters, settings.sampling);
+        let provider = SdkTracerProvider::builder()
+            .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(settings.sampling))))
+            .with_resource(resource)
+            .with_span_processor(Forward(spans.clone()))
+            .build();
+        Ok(Self { spans, orders, provider })
+    }
+
+    /// Returns where the engine's spans go.
+    #[must_use]
+    pub fn spans(&self) -> SpanSink {
+        self.spans.clone()
+    }
+
+    /// Sends what is queued; true when it was sent within the bound.
+    pub async fn flush(&self, within: Duration) -> bool {
+        self.order(Order::Flush, within).await
+    }
+
+    /// Sends what is queued and ends the exporter; true when it was sent within the bound. What is
+    /// recorded later is dropped.
+    pub async fn shutdown(self, within: Duration) -> bool {
+        self.order(Order::Stop, within).await
+    }
+
+    async fn order(&self, order: fn(oneshot::Sender<()>) -> Order, within: Duration) -> bool {
+        let (done, emptied) = oneshot::channel();
+        if !self.spans.is_on() || self.orders.send(order(done)).is_err() {
+            return true;
+        }
+        tokio::time::timeout(within, emptied).await.is_ok_and(|emptied| emptied.is_ok())
+    }
+}
