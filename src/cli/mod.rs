@@ -1,10 +1,237 @@
-//! The command line.
+//! The command line: options to calls, failures to exit codes. `docs/cli.md` is its reference.
 
 pub mod bench;
 pub mod client;
+mod config;
 pub mod demo;
+mod diagnostics;
 pub mod exit;
+mod health;
+mod input;
+mod operate;
+mod output;
 pub mod participant;
+mod publish;
+mod runs;
 mod server_events;
+mod show;
 
-pub use server_events::ServerEvent;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use owo_colors::OwoColorize;
+
+pub use self::server_events::ServerEvent;
+
+use self::client::{Client, URL_DEFAULT};
+use self::exit::{CODES, Code, Failure, Outcome};
+use self::output::Output;
+
+/// Backstitch: an event bus and saga orchestrator in one program.
+#[derive(Debug, Parser)]
+#[command(name = "backstitch", version, max_term_width = 110, after_help = exit_codes())]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How a command reaches the API.
+#[derive(Debug, Clone, clap::Args)]
+struct Connection {
+    /// The API's address.
+    #[arg(long, env = "BACKSTITCH_URL", default_value = URL_DEFAULT, value_name = "URL")]
+    url: String,
+    /// The API's token.
+    #[arg(long, env = "BACKSTITCH_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    token: Option<String>,
+}
+
+impl Connection {
+    fn client(&self) -> Result<Client, Failure> {
+        // An empty variable is an unset one: `BACKSTITCH_TOKEN= backstitch list`.
+        Ok(Client::new(&self.url, self.token.as_deref().filter(|token| !token.is_empty()))?)
+    }
+}
+
+#[derive(Debug, clap::Args)]
+struct Listing {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Checks the configuration.
+    #[command(subcommand)]
+    Config(config::Command),
+
+    /// Publishes an event.
+    Publish(publish::Args),
+    /// Starts a run of a saga.
+    Start(runs::StartArgs),
+    /// Lists runs, newest first.
+    List(runs::ListArgs),
+    /// Shows a run.
+    Show(runs::RunArgs),
+    /// Follows one run, or all of them.
+    Watch(runs::WatchArgs),
+    /// Shows what has happened in a run, fact by fact.
+    History(runs::RunArgs),
+    /// Lists the loaded sagas.
+    Sagas(Listing),
+
+    /// Settles a run, then undoes what it did.
+    Cancel(operate::CancelArgs),
+    /// Lets attempts in flight end and nothing new leave.
+    Pause(operate::Args),
+    /// Lets a paused run go on.
+    Resume(operate::Args),
+    /// Tries again what a run is parked at, with fresh counters; ends a wait for a retry.
+    Retry(operate::RetryArgs),
+    /// Passes over the undo (or the step after the pivot) that a run is parked at.
+    Skip(operate::Args),
+    /// Tells a parked run what really happened.
+    Resolve(operate::ResolveArgs),
+
+    /// Asks whether Backstitch is alive; for containers.
+    Healthcheck(health::Args),
+    /// Shows the product in a minute.
+    Demo(demo::Args),
+    /// Measures runs at several numbers in flight.
+    Bench {
+        #[command(flatten)]
+        args: bench::Args,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Runs the demonstration's services.
+    #[command(hide = true)]
+    Participant(participant::Args),
+    /// Prints completions for a shell.
+    Completions { shell: clap_complete::Shell },
+}
+
+fn exit_codes() -> String {
+    let rows = CODES.iter().map(|(code, meaning)| format!("  {:>3}  {meaning}", *code as u8));
+    format!("Exit codes:\n{}", rows.collect::<Vec<_>>().join("\n"))
+}
+
+/// Reads the command line, does what it says, and returns the exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to stdout with 0, mistakes to stderr; a reader that has gone is no matter.
+            let _ = error.print();
+            return if error.use_stderr() { Code::BadInput.into() } else { Code::Ok.into() };
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return tell(&Failure::new(Code::Failed, format!("cannot start threads: {error}"))),
+    };
+    let outcome = runtime.block_on(run(cli.command));
+    // A read of stdin that never ends must not keep the process.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => Code::Ok.into(),
+        Err(failure) => tell(&failure),
+    }
+}
+
+async fn run(command: Command) -> Outcome {
+    match command {
+        Command::Config(command) => config::run(&command),
+        Command::Publish(args) => publish::run(args).await,
+        Command::Start(args) => runs::start(args).await,
+        Command::List(args) => runs::list(args).await,
+        Command::Show(args) => runs::show(args).await,
+        Command::Watch(args) => runs::watch(args).await,
+        Command::History(args) => runs::history(args).await,
+        Command::Sagas(args) => sagas(args).await,
+        Command::Cancel(args) => operate::cancel(args).await,
+        Command::Pause(args) => operate::plain("pause", args).await,
+        Command::Resume(args) => operate::plain("resume", args).await,
+        Command::Retry(args) => operate::retry(args).await,
+        Command::Skip(args) => operate::plain("skip", args).await,
+        Command::Resolve(args) => operate::resolve(args).await,
+        Command::Healthcheck(args) => health::run(args).await,
+        Command::Demo(args) => demo::run(args).await,
+        Command::Bench { args, output } => {
+            let output = if output.is_json() { bench::Output::Json } else { bench::Output::Text };
+            bench::run(args, output).await
+        }
+        Command::Participant(args) => participant::run(args).await,
+        Command::Completions { shell } => completions(shell),
+    }
+}
+
+async fn sagas(args: Listing) -> Outcome {
+    let sagas = args.connection.client()?.sagas().await?;
+    if args.output.is_json() {
+        output::json(&sagas)?
+    } else {
+        show::sagas(&sagas)?
+    }
+    Ok(())
+}
+
+fn completions(shell: clap_complete::Shell) -> Outcome {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "backstitch", &mut text);
+    std::io::Write::write_all(&mut std::io::stdout().lock(), &text)?;
+    Ok(())
+}
+
+/// Says on stderr what failed and what to do next; returns the exit code.
+fn tell(failure: &Failure) -> ExitCode {
+    if !failure.said {
+        anstream::eprintln!("{} {}", "error:".red().bold(), failure.message);
+        if let Some(help) = &failure.help {
+            anstream::eprintln!("{} {help}", " help:".cyan().bold());
+        }
+    }
+    failure.code.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_command_line_holds() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn command_lines() {
+        let run = "62e7b8b3-17f5-5744-8f71-b8115137432f";
+        let rows: &[(&str, &str, bool)] = &[
+            ("start and wait with the default", "start order --input {} --wait", true),
+            ("start and wait for a time", "start order --wait 2m --key A-1", true),
+            ("a time without unit", "start order --wait 2", false),
+            ("resolve says which", &format!("resolve {run} --done --output {{}}"), true),
+            ("resolve says neither", &format!("resolve {run}"), false),
+            ("resolve says both", &format!("resolve {run} --done --not-done"), false),
+            ("no run id", "show A-1", false),
+            ("watch all", "watch", true),
+            ("publish without data", "publish order.placed.v2", false),
+            ("publish from stdin", "publish order.placed.v2 --data -", true),
+            ("a format that is none", "list --output yaml", false),
+            ("an unknown command", "frobnicate", false),
+        ];
+        for (why, line, good) in rows {
+            let result = Cli::try_parse_from(std::iter::once("backstitch").chain(line.split(' ')));
+            assert_eq!(result.is_ok(), *good, "{why}: {line}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_not_shown_in_help() {
+        let help = Cli::command().find_subcommand_mut("list").unwrap().render_long_help().to_string();
+        assert!(help.contains("BACKSTITCH_TOKEN") && !help.contains("BACKSTITCH_TOKEN="), "{help}");
+    }
+}
