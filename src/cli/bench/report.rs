@@ -12,10 +12,10 @@ use super::load::Measured;
 
 /// Names on the orchestrator's `/metrics` page.
 mod name {
-    pub const COMMITS: &str = "backstitch_journal_commits_total";
-    pub const SYNCS: &str = "backstitch_journal_syncs_total";
-    pub const KEYS: &str = "backstitch_journal_keys_total";
-    pub const TRANSITIONS: &str = "backstitch_journal_transitions_total";
+    pub const COMMITS: &str = "backstitch_commits_total";
+    pub const SYNCS: &str = "backstitch_syncs_total";
+    pub const KEYS: &str = "backstitch_keys_total";
+    pub const TRANSITIONS: &str = "backstitch_transitions_total";
 }
 
 /// What one number in flight gave.

@@ -174,9 +174,11 @@ async fn call(shared: Arc<Shared>, service: Service, request: Request<Incoming>)
     if shared.behaviour.bench {
         return bench_answer(request).await;
     }
+    // Ends with the connection: what is counted is a call that somebody waits for.
+    let counted = shared.clone();
+    let _counted = InFlight::new(&counted.in_flight);
     // A service goes on with what it has begun when its caller goes away.
     let worker = tokio::spawn(async move {
-        let _counted = InFlight::new(&shared.in_flight);
         let (parts, body) = request.into_parts();
         let body = Limited::new(body, BODY_BYTES_MAX).collect().await.ok()?.to_bytes();
         Some(work(&shared, &read_call(service, &parts, &body)).await)
