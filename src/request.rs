@@ -56,6 +56,18 @@ pub enum Effect {
     Maybe,
 }
 
+impl Effect {
+    /// Returns the word used in figures and spans.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::None => "none",
+            Self::Maybe => "maybe",
+        }
+    }
+}
+
 /// Whether another attempt makes sense.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

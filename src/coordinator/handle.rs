@@ -164,7 +164,7 @@ impl Handle {
             Some(key) => RunId::keyed(&saga, key),
             None => RunId(uuid::Uuid::now_v7()),
         };
-        let (trace, parent) = begin_trace(run, trace.as_ref(), self.0.options.sample_ratio);
+        let (trace, parent) = begin_trace(run, trace.as_ref(), &self.0.shared.spans);
         let start = saga::Start {
             run,
             key,

@@ -244,7 +244,7 @@ impl Intake {
             Some(input) => input.eval(scope).map_err(|error| Aside::expression("input", &error))?,
         };
         let run = RunId::keyed(&definition.name, &key);
-        let (trace, parent) = begin_trace(run, event.trace.as_ref(), self.options.sample_ratio);
+        let (trace, parent) = begin_trace(run, event.trace.as_ref(), &self.shared.spans);
         Ok(saga::Start {
             run,
             key: Some(key),

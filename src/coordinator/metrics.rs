@@ -1,28 +1,110 @@
-//! What the coordinator counts.
+//! What the coordinator counts, in the figures that telemetry has names for.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::run::{Move, Run};
+use super::spans::Spans;
+use crate::definition::{Action, StepIndex};
 use crate::journal::Stats;
+use crate::saga::{Fact, Fate, UndoEnd};
+use crate::telemetry;
+use crate::time::Timestamp;
 
-#[derive(Default)]
-pub struct Metrics {}
+pub struct Metrics(Arc<telemetry::metrics::Metrics>);
 
 impl Metrics {
-    pub fn run_started(&self, _saga: &str) {}
-    pub fn run_ended(&self, _saga: &str, _state: &'static str, _took_ms: u64) {}
-    pub fn run_parked(&self, _saga: &str) {}
-    pub fn step_undone(&self, _saga: &str) {}
-    pub fn attempt_ended(&self, _service: &str, _direction: &'static str, _effect: &'static str) {}
-    pub fn retry(&self, _service: &str) {}
-    pub fn event_consumed(&self, _event: &str) {}
-    pub fn event_duplicate(&self) {}
-    pub fn events_published(&self, _count: u64) {}
-    pub fn dead_letter(&self, _reason: &'static str) {}
+    pub fn new(figures: Arc<telemetry::metrics::Metrics>) -> Self {
+        Self(figures)
+    }
+
+    /// Counts one committed move of a run.
+    pub fn moved(&self, run: &Run, moved: &Move, at: Timestamp) {
+        let saga = run.state.begun.saga.as_str();
+        for fact in &moved.facts {
+            match fact {
+                Fact::RunStarted(_) => self.0.runs_started.with(&[saga]).inc(),
+                Fact::AttemptEnded { step, direction, effect, fate, .. } => {
+                    let service = service(run, *step);
+                    self.0.attempts.with(&[service, direction.as_str(), effect.as_str()]).inc();
+                    if let Some(launched) = moved.launched_at {
+                        self.0.attempt_seconds.with(&[service]).observe(at.since(launched).to_std());
+                    }
+                    if matches!(fate, Fate::RetryAt(_)) {
+                        self.0.retries.with(&[service]).inc();
+                    }
+                }
+                Fact::UndoEnded { end, .. } => {
+                    let word = match end {
+                        UndoEnd::Undone => "done",
+                        UndoEnd::Nothing => "nothing",
+                        UndoEnd::Skipped => "skipped",
+                    };
+                    self.0.undos.with(&[saga, word]).inc();
+                }
+                Fact::Parked { .. } => self.0.runs_parked.with(&[saga]).inc(),
+                Fact::RunEnded { completed, .. } => {
+                    let word = if *completed { "completed" } else { "compensated" };
+                    self.0.runs_ended.with(&[saga, word]).inc();
+                    self.0.run_seconds.with(&[saga]).observe(at.since(run.state.started_at).to_std());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub fn event_consumed(&self, event: &str) {
+        self.0.events_consumed.with(&[event]).inc();
+    }
+
+    pub fn event_duplicate(&self) {
+        self.0.events_duplicate.with(&[]).inc();
+    }
+
+    pub fn events_published(&self, count: u64) {
+        self.0.events_published.with(&[]).add(count);
+    }
+
+    pub fn dead_letter(&self, reason: &'static str) {
+        self.0.dead_letters.with(&[reason]).inc();
+    }
+
+    /// Returns the page, with the figures that are counted elsewhere.
     pub fn render<'a>(
         &self,
-        _open: impl Iterator<Item = (&'a str, &'static str, u64)>,
-        _journal: &Stats,
-        _outbox: u64,
-        _spans: &super::spans::Spans,
+        open: impl Iterator<Item = (&'a str, &'static str, u64)>,
+        journal: &Stats,
+        outbox: u64,
+        spans: &Spans,
     ) -> String {
-        String::new()
+        let figures = &self.0;
+        figures.runs.clear();
+        for (saga, state, count) in open {
+            figures.runs.with(&[saga, state]).set(count);
+        }
+        figures.commits.with(&[]).at_least(journal.commits);
+        figures.syncs.with(&[]).at_least(journal.syncs);
+        figures.transitions.with(&[]).at_least(journal.transitions);
+        figures.journal_keys.with(&[]).at_least(journal.keys);
+        figures.journal_records.with(&[]).at_least(journal.records);
+        figures.journal_bytes.with(&[]).set(journal.disk_bytes);
+        figures.queue_len.with(&["journal"]).set(journal.queue_len);
+        figures.queue_len.with(&["outbox"]).set(outbox);
+        let counts = spans.counts();
+        figures.queue_len.with(&["spans"]).set(counts.queue_len);
+        figures.spans_dropped.with(&[]).at_least(counts.dropped);
+        figures.spans_exported.with(&[]).at_least(counts.exported);
+        if journal.last_commit_us > 0 {
+            figures.commit_seconds.with(&[]).observe(Duration::from_micros(journal.last_commit_us));
+        }
+        figures.render()
+    }
+}
+
+fn service(run: &Run, step: StepIndex) -> &str {
+    match &run.definition.step(step).action {
+        Action::Call(call) => call.service.as_str(),
+        // An undo of a `set` calls a service that its own rule names.
+        Action::Set(_) | Action::Emit(_) | Action::Wait(_) | Action::Switch(_) | Action::Fail(_) => "",
     }
 }

@@ -46,6 +46,8 @@ pub type Reply = oneshot::Sender<Result<RunView, Rejected>>;
 pub struct Move {
     pub facts: Vec<Fact>,
     pub commands: Vec<Command>,
+    /// When the attempt that this input ended had left.
+    pub launched_at: Option<Timestamp>,
     /// The chain was cut at [`FACTS_PER_COMMIT_MAX`]: give `Continue` after the commit.
     pub cut: bool,
 }
@@ -80,10 +82,11 @@ impl Run {
         if let Some(why) = &self.broken {
             return Err(Rejected::Conflict(why.clone()));
         }
+        let launched_at = self.state.active.map(|step| self.state.step(step).launched_at);
         let result = catch_unwind(AssertUnwindSafe(|| {
             let rules = Rules { definition: &self.definition, check_event: check.as_ref() };
             let facts = decide(&rules, &self.state, input, now)?;
-            Ok(carry_on(&rules, &mut self.state, facts, now, go_on))
+            Ok(Move { launched_at, ..carry_on(&rules, &mut self.state, facts, now, go_on) })
         }));
         result.unwrap_or_else(|_| {
             let why = "an internal error stopped this run; the others go on; restart to try again, and report it";
@@ -149,7 +152,7 @@ impl Run {
 
 /// Evolves facts and goes on until the core has nothing more to say.
 pub fn carry_on(rules: &Rules, state: &mut SagaState, first: Vec<Fact>, now: Timestamp, go_on: GoOn) -> Move {
-    let mut moved = Move { facts: Vec::with_capacity(4), commands: Vec::new(), cut: false };
+    let mut moved = Move { facts: Vec::with_capacity(4), commands: Vec::new(), launched_at: None, cut: false };
     let mut facts = first;
     loop {
         if facts.is_empty() {

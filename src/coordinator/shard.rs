@@ -42,7 +42,7 @@ pub struct Shared {
     pub outbox_waiting: Arc<AtomicUsize>,
     pub news: News,
     pub spans: Spans,
-    pub metrics: Arc<Metrics>,
+    pub metrics: Metrics,
     pub open_runs: AtomicU64,
     pub draining: AtomicBool,
     /// Why the process must end: the journal could not keep its promise.
@@ -293,7 +293,6 @@ impl Shard {
         let mut state = saga::begin(&definition, begun, now);
         let moved = carry_on(&rules, &mut state, facts, now, GoOn::Yes);
         self.shared.open_runs.fetch_add(1, Ordering::Relaxed);
-        self.shared.metrics.run_started(definition.name.as_str());
         self.runs.insert(id, Run::new(Arc::clone(&definition), state, 1));
         self.repeated.insert(id, Vec::new());
         self.commit(id, moved, now, inbox, None, Some(reply));
@@ -405,9 +404,9 @@ impl Shard {
             let _ = self.shared.outbox.send(entry);
         }
         if let Some(run) = self.runs.get(&id) {
-            self.shared.spans.record(run, &moved.facts, at);
+            self.shared.spans.record(run, &moved, at);
             self.shared.news.publish(run, &moved.facts, at);
-            count(&self.shared.metrics, run, &moved.facts);
+            self.shared.metrics.moved(run, &moved, at);
         }
         if let Some(started) = started {
             let _ = started.send(Ok(Started::Created(id)));
@@ -490,37 +489,4 @@ impl Shard {
 
 fn conflict(start: &saga::Start) -> StartError {
     StartError::KeyConflict { key: start.key.clone().unwrap_or_default(), run: start.run }
-}
-
-fn count(metrics: &Metrics, run: &Run, facts: &[Fact]) {
-    for fact in facts {
-        match fact {
-            Fact::AttemptEnded { step, direction, effect, fate, .. } => {
-                let service = match &run.definition.step(*step).action {
-                    crate::definition::Action::Call(call) => call.service.as_str(),
-                    _ => "",
-                };
-                metrics.attempt_ended(service, direction.as_str(), effect_word(*effect));
-                if matches!(fate, saga::Fate::RetryAt(_)) {
-                    metrics.retry(service);
-                }
-            }
-            Fact::UndoEnded { .. } => metrics.step_undone(run.state.begun.saga.as_str()),
-            Fact::Parked { .. } => metrics.run_parked(run.state.begun.saga.as_str()),
-            Fact::RunEnded { completed, .. } => metrics.run_ended(
-                run.state.begun.saga.as_str(),
-                if *completed { "completed" } else { "compensated" },
-                run.state.ended_at.unwrap_or_default().since(run.state.started_at).0,
-            ),
-            _ => {}
-        }
-    }
-}
-
-const fn effect_word(effect: crate::request::Effect) -> &'static str {
-    match effect {
-        crate::request::Effect::Done => "done",
-        crate::request::Effect::None => "none",
-        crate::request::Effect::Maybe => "maybe",
-    }
 }

@@ -10,6 +10,7 @@ use super::catalogue::{Catalogue, EventSchemas};
 use super::handle::Handle;
 use super::inbox::Intake;
 use super::locks::Locks;
+use super::metrics::Metrics;
 use super::news::News;
 use super::outbox;
 use super::recovery::{self, Definitions};
@@ -21,8 +22,9 @@ use crate::connector::Connector;
 use crate::id::RunId;
 use crate::journal::{Change, Journal, Recovered};
 use crate::saga::LockState;
+use crate::telemetry::{self, SpanSink};
 use crate::time::Clock;
-use crate::trace_context::{SpanId, TraceContext, TraceId};
+use crate::trace_context::{SpanId, TraceContext};
 
 /// Limits and choices of a coordinator.
 #[derive(Debug, Clone)]
@@ -33,13 +35,11 @@ pub struct Options {
     pub open_runs_max: u64,
     /// Unpublished events above which nothing new is taken.
     pub outbox_max: usize,
-    /// Share of traces that begin here and are recorded, 0 to 1.
-    pub sample_ratio: f64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { shards: 2, open_runs_max: 1_000_000, outbox_max: 100_000, sample_ratio: 1.0 }
+        Self { shards: 2, open_runs_max: 1_000_000, outbox_max: 100_000 }
     }
 }
 
@@ -52,8 +52,8 @@ pub struct Parts {
     pub bus: Arc<dyn Bus>,
     pub connector: Arc<dyn Connector>,
     pub clock: Arc<dyn Clock>,
-    pub spans: Spans,
-    pub metrics: Arc<super::metrics::Metrics>,
+    pub spans: SpanSink,
+    pub metrics: Arc<telemetry::metrics::Metrics>,
     pub options: Options,
 }
 
@@ -89,8 +89,8 @@ impl Parts {
             outbox: outbox.clone(),
             outbox_waiting: Arc::clone(&outbox_waiting),
             news: News::new(),
-            spans,
-            metrics,
+            spans: Spans::new(spans),
+            metrics: Metrics::new(metrics),
             open_runs: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             fatal: watch::Sender::new(None),
@@ -177,16 +177,10 @@ fn adopt(
 
 /// Returns a run's anchor in its trace and the span that caused it: the caller's trace goes on, else one
 /// begins here.
-pub fn begin_trace(run: RunId, cause: Option<&TraceContext>, sample_ratio: f64) -> (TraceContext, Option<SpanId>) {
+pub fn begin_trace(run: RunId, cause: Option<&TraceContext>, spans: &Spans) -> (TraceContext, Option<SpanId>) {
     let anchor = anchor_span(run);
     match cause {
         Some(cause) => (cause.with_span(anchor), Some(cause.span_id)),
-        None => {
-            let trace_id = TraceId(*uuid::Uuid::now_v7().as_bytes());
-            // The low half is random: its share of all values is the share of traces kept.
-            let draw = u64::from_be_bytes(trace_id.0[8..].try_into().unwrap_or([0; 8])) & (u64::MAX >> 2);
-            let sampled = (draw as f64) < sample_ratio * (u64::MAX >> 2) as f64;
-            (TraceContext { trace_id, span_id: anchor, sampled, tracestate: None }, None)
-        }
+        None => (spans.new_trace().with_span(anchor), None),
     }
 }

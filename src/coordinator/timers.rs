@@ -36,8 +36,4 @@ impl Timers {
         let Reverse((due, ..)) = self.heap.peek()?;
         Some(due.since(now).to_std().min(LOOK_AGAIN))
     }
-
-    pub fn len(&self) -> usize {
-        self.heap.len()
-    }
 }

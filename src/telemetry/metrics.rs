@@ -217,12 +217,20 @@ metrics! {
     transitions: "backstitch_transitions_total" Counter [],
     /// Time of a commit with its sync.
     commit_seconds: "backstitch_commit_seconds" Histogram [],
+    /// Syncs of the journal's file.
+    syncs: "backstitch_journal_syncs_total" Counter [],
+    /// Keys written to the store.
+    journal_keys: "backstitch_journal_keys_total" Counter [],
+    /// Records in the log.
+    journal_records: "backstitch_journal_records_total" Counter [],
     /// Size of the journal on disk.
     journal_bytes: "backstitch_journal_bytes" Gauge [],
     /// Events taken from the bus, by type.
     events_consumed: "backstitch_events_consumed_total" Counter ["type"],
-    /// Events acknowledged by the bus, by type.
-    events_published: "backstitch_events_published_total" Counter ["type"],
+    /// Events taken that had been taken before.
+    events_duplicate: "backstitch_events_duplicate_total" Counter [],
+    /// Events acknowledged by the bus.
+    events_published: "backstitch_events_published_total" Counter [],
     /// Messages put aside, by reason.
     dead_letters: "backstitch_dead_letters_total" Counter ["reason"],
     /// Things waiting, by queue: journal, outbox, timers, runs, spans.
