@@ -11,6 +11,7 @@ pub mod problem;
 pub mod request;
 pub mod resilience;
 pub mod saga;
+pub mod schema;
 pub mod secret;
 pub mod service;
 pub mod time;

@@ -5,6 +5,7 @@ mod bus;
 mod journal_store;
 mod journal_support;
 mod readme;
+mod schema_files;
 mod server;
 mod skip;
 mod tidy;
