@@ -1,19 +1,107 @@
 //! Saga files: text with spans → diagnostics, all at once → a validated model with a fingerprint.
 //! Knows nothing of runs.
 
+mod call;
+mod diagnostic;
+mod file;
 pub mod model;
+mod policy;
+mod reader;
+mod rules;
+mod step;
+#[cfg(test)]
+mod tests;
+mod yaml;
 
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Severity, Style, render_all};
 pub use model::*;
+pub use step::{STEPS_MAX, SWITCH_DEPTH_MAX};
+pub use yaml::{DEPTH_MAX, FILE_BYTES_MAX, NODES_MAX};
 
-/// A finding in a saga file.
-pub struct Diagnostic {
-    pub message: String,
+use crate::id::{EventType, ServiceName};
+use crate::time::Span;
+
+/// What a file may name that is defined elsewhere.
+pub struct Environment<'a> {
+    /// `services:` of the configuration.
+    pub services: &'a BTreeMap<ServiceName, ServiceInfo>,
+    pub schemas: &'a dyn SchemaCatalogue,
 }
 
-/// Reads a stored definition of a run in flight.
+/// What the definition needs to know of a configured service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ServiceInfo {
+    /// One attempt, unless the step says otherwise.
+    pub timeout: Option<Span>,
+}
+
+/// Knows the event types that have a schema.
+pub trait SchemaCatalogue {
+    /// True if the type has a schema.
+    fn knows(&self, event: &EventType) -> bool;
+    /// Returns every type that has one, for "did you mean".
+    fn all(&self) -> Vec<EventType>;
+}
+
+impl SchemaCatalogue for BTreeSet<EventType> {
+    fn knows(&self, event: &EventType) -> bool {
+        self.contains(event)
+    }
+    fn all(&self) -> Vec<EventType> {
+        self.iter().cloned().collect()
+    }
+}
+
+/// A file that loads, with what its author should still know.
+#[derive(Debug)]
+pub struct Loaded {
+    pub definition: SagaDefinition,
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Loads a saga file.
 ///
 /// # Errors
-/// Every finding.
-pub fn reload(_file: &str, _text: &str) -> Result<SagaDefinition, Vec<Diagnostic>> {
-    Err(vec![Diagnostic { message: "saga files are not read yet".to_owned() }])
+/// Every finding in the file, warnings too, in the order of the text.
+pub fn load(file: &str, text: &str, environment: &Environment<'_>) -> Result<Loaded, Vec<Diagnostic>> {
+    read(file, text, environment, file::Outside::Known)
+}
+
+/// Loads the stored definition of a run in flight: services and event types that have gone since are
+/// no error. Without the configuration's services at hand their timeouts are not known; see
+/// [`reload_with`].
+///
+/// # Errors
+/// As [`load`], for a text that this release does not understand.
+pub fn reload(file: &str, text: &str) -> Result<SagaDefinition, Vec<Diagnostic>> {
+    reload_with(file, text, &BTreeMap::new())
+}
+
+/// Loads the stored definition of a run in flight with the timeouts of the services that still exist.
+///
+/// # Errors
+/// As [`reload`].
+pub fn reload_with(
+    file: &str,
+    text: &str,
+    services: &BTreeMap<ServiceName, ServiceInfo>,
+) -> Result<SagaDefinition, Vec<Diagnostic>> {
+    let environment = Environment { services, schemas: &BTreeSet::new() };
+    read(file, text, &environment, file::Outside::Any).map(|loaded| loaded.definition)
+}
+
+fn read(
+    file: &str,
+    text: &str,
+    environment: &Environment<'_>,
+    outside: file::Outside,
+) -> Result<Loaded, Vec<Diagnostic>> {
+    let (definition, findings) = file::read(file, text, environment, outside);
+    let diagnostics = diagnostic::placed(file, text, findings);
+    match definition {
+        Some(definition) => Ok(Loaded { definition, warnings: diagnostics }),
+        None => Err(diagnostics),
+    }
 }

@@ -21,7 +21,8 @@ pub struct Template(Node);
 enum Node {
     /// JSON text.
     Literal(Box<str>),
-    Expression(Expression),
+    /// With the place of its source in the string.
+    Expression(Expression, usize),
     Text(TextTemplate),
     Array(Vec<Template>),
     Object(Vec<(String, Template)>),
@@ -46,12 +47,23 @@ impl Template {
                 write_text(text, &mut out);
                 Node::Literal(out.into())
             }
-            [Part::Expression(_)] => match template.parts.pop() {
-                Some(Part::Expression(expression)) => Node::Expression(expression),
-                _ => Node::Literal("null".into()),
+            [Part::Expression(..)] => match template.parts.pop() {
+                Some(Part::Expression(expression, start)) => Node::Expression(expression, start),
+                Some(Part::Literal(_)) | None => Node::Literal("null".into()),
             },
             _ => Node::Text(template),
         }))
+    }
+
+    /// Returns, for a template made by [`Self::text`], each expression's place in that text and what
+    /// it reads.
+    #[must_use]
+    pub fn expressions(&self) -> Vec<(usize, &[Read])> {
+        match &self.0 {
+            Node::Expression(expression, start) => vec![(*start, expression.reads())],
+            Node::Text(template) => template.expressions().collect(),
+            Node::Literal(_) | Node::Array(_) | Node::Object(_) => Vec::new(),
+        }
     }
 
     /// Makes an array of templates.
@@ -97,7 +109,7 @@ impl Template {
     fn write(&self, scope: &dyn Scope, out: &mut String) -> Result<(), EvalError> {
         match &self.0 {
             Node::Literal(text) => out.push_str(text),
-            Node::Expression(expression) => expression.write(scope, out)?,
+            Node::Expression(expression, _) => expression.write(scope, out)?,
             Node::Text(template) => write_text(&template.eval(scope, Place::Plain)?.unwrap_or_default(), out),
             Node::Array(items) => {
                 out.push('[');
@@ -171,7 +183,8 @@ pub struct TextTemplate {
 #[derive(Debug)]
 enum Part {
     Literal(String),
-    Expression(Expression),
+    /// With the place of its source in the text.
+    Expression(Expression, usize),
 }
 
 /// The place that a text is for.
@@ -201,7 +214,7 @@ impl TextTemplate {
             match piece {
                 Piece::Literal(text) => parts.push(Part::Literal(text)),
                 Piece::Expression { start, end } => match Expression::compile(&text[start..end], allowed) {
-                    Ok(expression) => parts.push(Part::Expression(expression)),
+                    Ok(expression) => parts.push(Part::Expression(expression, start)),
                     Err(found) => errors.extend(found.into_iter().map(|mut error| {
                         error.span = start + error.span.start..start + error.span.end;
                         error
@@ -226,7 +239,7 @@ impl TextTemplate {
     pub fn literal_prefix(&self) -> &str {
         match self.parts.first() {
             Some(Part::Literal(text)) => text,
-            Some(Part::Expression(_)) | None => "",
+            Some(Part::Expression(..)) | None => "",
         }
     }
 
@@ -248,7 +261,7 @@ impl TextTemplate {
                         Place::Plain | Place::Path | Place::Header => out.push_str(text),
                     }
                 }
-                Part::Expression(expression) => {
+                Part::Expression(expression, _) => {
                     let null = expression.run(scope, |value| {
                         if value.kind() == Kind::Null && whole && expression.null_stated {
                             return Ok(true);
@@ -282,17 +295,33 @@ impl TextTemplate {
 
     fn error(&self, message: String) -> EvalError {
         let source = self.parts.iter().find_map(|part| match part {
-            Part::Expression(expression) => Some(expression.source().to_owned()),
+            Part::Expression(expression, _) => Some(expression.source().to_owned()),
             Part::Literal(_) => None,
         });
         EvalError { expression: source.unwrap_or_default(), message }
     }
 
-    /// Returns what the text reads, expression by expression.
-    pub fn reads(&self) -> impl Iterator<Item = &Read> {
-        self.parts.iter().flat_map(|part| match part {
-            Part::Expression(expression) => expression.reads(),
-            Part::Literal(_) => &[],
+    /// Returns the literal pieces with their place in the text, as nearly as `$${` allows.
+    pub fn literals(&self) -> Vec<(usize, &str)> {
+        let mut out = Vec::new();
+        let mut at = 0;
+        for part in &self.parts {
+            match part {
+                Part::Literal(text) => {
+                    out.push((at, text.as_str()));
+                    at += text.len();
+                }
+                Part::Expression(expression, start) => at = start + expression.source.len() + 1,
+            }
+        }
+        out
+    }
+
+    /// Returns each expression's place in the text and what it reads.
+    pub fn expressions(&self) -> impl Iterator<Item = (usize, &[Read])> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Expression(expression, start) => Some((*start, expression.reads())),
+            Part::Literal(_) => None,
         })
     }
 }

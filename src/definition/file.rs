@@ -1,0 +1,332 @@
+//! The file's top level: triggers, input, services, defaults, `finally`, and the order in which all of it
+//! is read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use super::Environment;
+use super::diagnostic::{Finding, Severity};
+use super::model::{
+    EmitTemplate, EventTrigger, Finally, InlineService, InputSchema, OnReplay, SagaDefinition, Step, StepIndex,
+};
+use super::policy::{RETRY_KEYS, RetryPatch};
+use super::reader::{At, Map, Reader};
+use super::yaml::{self, Node, Yaml};
+use crate::expression::{Root, suggest};
+use crate::id::{EventType, Fingerprint, SagaName, ServiceName};
+use crate::service::ServiceUrl;
+use crate::time::Span;
+
+const TOP: &[&str] = &[
+    "saga",
+    "version",
+    "summary",
+    "on",
+    "input",
+    "services",
+    "defaults",
+    "timeout",
+    "lock",
+    "undo_order",
+    "steps",
+    "output",
+    "finally",
+    "tags",
+];
+const TRIGGER: &[&str] = &["event", "when", "key", "input", "on_replay"];
+const TRIGGER_LATER: &[&str] = &["webhook", "every", "cron", "timezone", "catch_up"];
+/// What a summary may hold: one line in a list of sagas.
+const SUMMARY_BYTES_MAX: usize = 1_000;
+
+/// `defaults:`.
+#[derive(Default)]
+pub(super) struct Defaults {
+    pub timeout: Option<Span>,
+    pub retry: RetryPatch,
+    pub undo: RetryPatch,
+    pub undo_timeout: Option<Span>,
+}
+
+/// Where a step's parts stand, for messages.
+#[derive(Clone)]
+pub(super) struct Placed {
+    pub id: Range<usize>,
+    pub kind: Range<usize>,
+    /// The last on its path.
+    pub last: bool,
+}
+
+/// How strictly names outside the file are taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outside {
+    /// Services and event types must exist.
+    Known,
+    /// The definition of a run in flight: what it named may be gone since.
+    Any,
+}
+
+pub(super) struct Loader<'e> {
+    pub reader: Reader<'e>,
+    environment: &'e Environment<'e>,
+    outside: Outside,
+    pub defaults: Defaults,
+    pub services: BTreeMap<ServiceName, InlineService>,
+    pub steps: Vec<Step>,
+    pub places: Vec<Placed>,
+    /// Ids by where they stand.
+    pub ids: BTreeMap<String, usize>,
+    /// Ids of steps that could not be read at all.
+    pub unread: BTreeSet<String>,
+    /// Steps whose action could not be read.
+    pub broken: BTreeSet<StepIndex>,
+    /// The reading has passed the pivot on this path.
+    pub after_pivot: bool,
+}
+
+/// Reads a file.
+pub(super) fn read(
+    file: &str,
+    text: &str,
+    environment: &Environment<'_>,
+    outside: Outside,
+) -> (Option<SagaDefinition>, Vec<Finding>) {
+    let (tree, findings) = yaml::parse(text);
+    let Some(tree) = tree else {
+        let nothing = Finding::new("S009", 0..0, "the file is empty").help("a saga begins with `saga: NAME`");
+        return (None, if findings.is_empty() { vec![nothing] } else { findings });
+    };
+    let mut loader = Loader {
+        reader: Reader::new(text, findings),
+        environment,
+        outside,
+        defaults: Defaults::default(),
+        services: BTreeMap::new(),
+        steps: Vec::new(),
+        places: Vec::new(),
+        ids: BTreeMap::new(),
+        unread: BTreeSet::new(),
+        broken: BTreeSet::new(),
+        after_pivot: false,
+    };
+    let definition = loader.file(file, text, &tree);
+    let findings = loader.reader.findings;
+    let refused = findings.iter().any(|finding| finding.severity == Severity::Error);
+    (definition.filter(|_| !refused), findings)
+}
+
+impl Loader<'_> {
+    fn file(&mut self, file: &str, text: &str, tree: &Node) -> Option<SagaDefinition> {
+        let map = self.reader.mapping(tree, "a saga file", TOP, &[])?;
+        let name = self.reader.required(map, "a saga file", "saga", "name it: `saga: order-fulfilment`");
+        let name = name.and_then(|node| self.reader.parsed(node, "a saga's name", "S010", SagaName::parse));
+        let version = map.get("version").map_or(Some(1), |node| self.reader.integer(node, "`version`", 1, 1_000_000));
+        let summary = map.get("summary").and_then(|node| self.summary(node));
+        if let Some(node) = map.get("services") {
+            self.inline_services(node);
+        }
+        if let Some(node) = map.get("defaults") {
+            self.read_defaults(node);
+        }
+        if let Some(node) = map.get("undo_order") {
+            self.undo_order(node);
+        }
+        let triggers = map.get("on").map_or_else(Vec::new, |node| self.triggers(node));
+        let input_schema = map.get("input").and_then(|node| self.input_schema(node));
+        let timeout = map.get("timeout").and_then(|node| self.reader.duration(node, "`timeout`"));
+        let lock = map
+            .get("lock")
+            .and_then(|node| self.reader.text_template(node, "`lock`", &[Root::Input, Root::Event], At::Outside));
+        let steps = self.reader.required(map, "a saga file", "steps", "a list of steps");
+        let root = steps.map_or_else(Vec::new, |node| self.steps(node, None, "", 0, true));
+        let output = map.get("output").and_then(|node| {
+            self.reader.template(node, &[Root::Input, Root::Event, Root::Steps, Root::Saga], At::Output)
+        });
+        let finally = map.get("finally").map_or_else(Finally::default, |node| self.finally(node));
+        self.read_rules();
+        Some(SagaDefinition {
+            name: name?,
+            version: version?,
+            summary,
+            fingerprint: Fingerprint::of(text),
+            source: text.into(),
+            file: file.to_owned(),
+            triggers,
+            input_schema,
+            services: std::mem::take(&mut self.services),
+            timeout,
+            lock,
+            steps: std::mem::take(&mut self.steps),
+            root,
+            output,
+            finally,
+        })
+    }
+
+    fn summary(&mut self, node: &Node) -> Option<String> {
+        let text = self.reader.literal(node, "`summary`")?;
+        if text.len() > SUMMARY_BYTES_MAX {
+            let message = format!("a summary has at most {SUMMARY_BYTES_MAX} bytes");
+            self.reader.find(Finding::new("S013", self.reader.first_line(&node.span), message));
+        }
+        Some(text.trim().to_owned())
+    }
+
+    fn undo_order(&mut self, node: &Node) {
+        let word = self.reader.word(node, "`undo_order`", &[("reverse", true), ("parallel", false)]);
+        if word == Some(false) {
+            let message = "`undo_order: parallel` is not available in this version";
+            self.reader.find(Finding::new("S008", node.span.clone(), message).help("write `reverse`, or leave it out"));
+        }
+    }
+
+    fn inline_services(&mut self, node: &Node) {
+        let Yaml::Mapping(entries) = &node.value else {
+            self.reader.mapping(node, "`services`", &[], &[]);
+            return;
+        };
+        for entry in entries {
+            let name = match ServiceName::parse(&entry.key) {
+                Ok(name) => name,
+                Err(error) => {
+                    self.reader.find(Finding::new("S010", entry.key_span.clone(), error.to_string()));
+                    continue;
+                }
+            };
+            if self.outside == Outside::Known && self.environment.services.contains_key(&name) {
+                let message = format!("the service `{name}` is defined in the configuration as well");
+                let help = "rename one of them; a name means one service";
+                self.reader.find(Finding::new("S022", entry.key_span.clone(), message).help(help));
+            }
+            let later = [
+                "circuit",
+                "rate_limit",
+                "auth",
+                "protocol",
+                "network",
+                "openapi",
+                "descriptor",
+                "connect_timeout",
+                "ca",
+            ];
+            let Some(map) = self.reader.mapping(&entry.value, "a service in a saga file", &["url", "timeout"], &later)
+            else {
+                continue;
+            };
+            let url = self.reader.required(map, "a service", "url", "write its address, such as http://127.0.0.1:9101");
+            let url = url.and_then(|node| {
+                self.reader
+                    .parsed(node, "a service's url", "S023", |text| ServiceUrl::parse(text).map(|_| text.to_owned()))
+            });
+            let timeout = map.get("timeout").and_then(|node| self.reader.duration(node, "`timeout`"));
+            // A service with a bad address is still a known name: one mistake, one diagnostic.
+            self.services.insert(name, InlineService { url: url.unwrap_or_default(), timeout });
+        }
+    }
+
+    fn read_defaults(&mut self, node: &Node) {
+        let Some(map) = self.reader.mapping(node, "`defaults`", &["timeout", "retry", "compensate"], &[]) else {
+            return;
+        };
+        self.defaults.timeout = map.get("timeout").and_then(|node| self.reader.duration(node, "`timeout`"));
+        self.defaults.retry = map.get("retry").map_or_else(RetryPatch::default, |node| self.reader.retry(node));
+        let Some(node) = map.get("compensate") else { return };
+        // `{retry: {…}, timeout}`, or the retry policy itself.
+        let short = match &node.value {
+            Yaml::Mapping(entries) => entries.iter().any(|entry| RETRY_KEYS.contains(&entry.key.as_str())),
+            Yaml::Scalar(_) | Yaml::Sequence(_) => true,
+        };
+        if short {
+            self.defaults.undo = self.reader.retry(node);
+        } else if let Some(map) = self.reader.mapping(node, "`defaults.compensate`", &["retry", "timeout"], &[]) {
+            self.defaults.undo = map.get("retry").map_or_else(RetryPatch::default, |node| self.reader.retry(node));
+            self.defaults.undo_timeout = map.get("timeout").and_then(|node| self.reader.duration(node, "`timeout`"));
+        }
+    }
+
+    fn triggers(&mut self, node: &Node) -> Vec<EventTrigger> {
+        let Some(items) = self.reader.list(node) else { return Vec::new() };
+        items.iter().filter_map(|item| self.trigger(item)).collect()
+    }
+
+    fn trigger(&mut self, node: &Node) -> Option<EventTrigger> {
+        let map = self.reader.mapping(node, "a trigger", TRIGGER, TRIGGER_LATER)?;
+        if map.entries.iter().any(|entry| TRIGGER_LATER.contains(&entry.key.as_str())) && !map.has("event") {
+            return None; // said already
+        }
+        let event = self.reader.required(map, "a trigger", "event", "write `event: TYPE`, such as order.placed.v2");
+        let event = event.and_then(|node| self.event_type(node));
+        let roots = &[Root::Event];
+        let when = map.get("when").and_then(|node| self.reader.expression(node, roots, At::Outside));
+        let key = map.get("key").and_then(|node| self.reader.text_template(node, "`key`", roots, At::Outside));
+        let input = map.get("input").and_then(|node| self.reader.template(node, roots, At::Outside));
+        let words = [("skip", OnReplay::Skip), ("run", OnReplay::Run)];
+        let on_replay = map.get("on_replay").and_then(|node| self.reader.word(node, "`on_replay`", &words));
+        Some(EventTrigger { event: event?, when, key, input, on_replay: on_replay.unwrap_or(OnReplay::Skip) })
+    }
+
+    fn input_schema(&mut self, node: &Node) -> Option<InputSchema> {
+        let map = self.reader.mapping(node, "`input`", &["schema"], &[])?;
+        let schema = self.reader.required(map, "`input`", "schema", "an event type, or a JSON Schema")?;
+        match &schema.value {
+            Yaml::Mapping(_) => Some(InputSchema::Inline(self.reader.json(schema))),
+            Yaml::Scalar(_) | Yaml::Sequence(_) => self.event_type(schema).map(InputSchema::Event),
+        }
+    }
+
+    fn finally(&mut self, node: &Node) -> Finally {
+        let known = ["completed", "compensated", "parked"];
+        let Some(map) = self.reader.mapping(node, "`finally`", &known, &[]) else { return Finally::default() };
+        let ended = &[Root::Input, Root::Event, Root::Steps, Root::Saga];
+        let failed = &[Root::Input, Root::Event, Root::Steps, Root::Saga, Root::Error];
+        let parked = &[Root::Input, Root::Event, Root::Steps, Root::Saga, Root::Error, Root::Parked];
+        Finally {
+            completed: self.finally_emit(map, "completed", ended),
+            compensated: self.finally_emit(map, "compensated", failed),
+            parked: self.finally_emit(map, "parked", parked),
+        }
+    }
+
+    fn finally_emit(&mut self, map: Map<'_>, key: &str, roots: &[Root]) -> Option<EmitTemplate> {
+        let map = self.reader.mapping(
+            map.get(key)?,
+            "an entry of `finally`",
+            &["emit", "data", "key"],
+            &["call", "reply", "run"],
+        )?;
+        self.reader.required(map, "an entry of `finally`", "emit", "it emits an event: `emit: TYPE`")?;
+        self.emit(map, roots, At::Finally)
+    }
+
+    pub(super) fn knows_service(&self, name: &ServiceName) -> bool {
+        self.outside == Outside::Any || self.environment.services.contains_key(name)
+    }
+
+    pub(super) fn service_names(&self) -> Vec<String> {
+        let inline = self.services.keys();
+        inline.chain(self.environment.services.keys()).map(|name| name.as_str().to_owned()).collect()
+    }
+
+    pub(super) fn service_timeout(&self, name: &ServiceName) -> Option<Span> {
+        match self.services.get(name) {
+            Some(inline) => inline.timeout,
+            None => self.environment.services.get(name).and_then(|info| info.timeout),
+        }
+    }
+
+    /// Returns what to do about an event type without a schema; none if it has one.
+    pub(super) fn unknown_type(&self, event: &EventType) -> Option<String> {
+        if self.outside == Outside::Any || self.environment.schemas.knows(event) {
+            return None;
+        }
+        let all = self.environment.schemas.all();
+        let versions: Vec<&str> =
+            all.iter().filter(|known| known.name() == event.name()).map(EventType::as_str).collect();
+        if !versions.is_empty() {
+            return Some(format!("there is {}", versions.join(", ")));
+        }
+        Some(match suggest(event.as_str(), all.iter().map(EventType::as_str)) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("add schemas/{}/v{}.json", event.name(), event.version()),
+        })
+    }
+}

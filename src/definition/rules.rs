@@ -1,0 +1,246 @@
+//! Rules that need more than one value: how each step is undone, where the pivot may stand, and which
+//! steps an expression may read.
+
+use std::collections::BTreeSet;
+
+use super::diagnostic::Finding;
+use super::file::Loader;
+use super::model::{Action, Compensate, Step, StepIndex};
+use super::reader::{At, Map, Use};
+use crate::expression::{Name, suggest};
+
+impl Loader<'_> {
+    /// Decides what a step's undo is, and refuses a file that leaves it open.
+    pub(super) fn undo_rules(&mut self, index: StepIndex, map: Map<'_>, kind: &str, stated: Option<Compensate>) {
+        let broken = self.broken.contains(&index);
+        let place = self.places[index as usize].clone();
+        let (pivot, after, id) = {
+            let step = &self.steps[index as usize];
+            (step.pivot, step.after_pivot, step.id.clone())
+        };
+        if pivot {
+            self.pivot_rules(index, map, kind);
+        }
+        if after && kind == "fail" {
+            let help = "before the pivot a failure undoes; after it the run only goes forward";
+            self.reader
+                .find(Finding::new("S046", place.kind.clone(), "`fail` cannot stand after the pivot").help(help));
+        }
+        if let Some(entry) = map.entry("compensate") {
+            let refused = if after {
+                Some(("S046", "after the pivot nothing is undone", "remove `compensate`"))
+            } else if pivot {
+                Some(("S048", "a pivot is never undone", "remove `compensate`, or `pivot: true`"))
+            } else if matches!(kind, "switch" | "fail" | "wait" | "wait_until")
+                && !super::call::is_none_word(&entry.value)
+            {
+                Some(("S016", "this step does nothing that could be undone", "put `compensate` on the steps that do"))
+            } else if kind == "set" && matches!(&stated, Some(Compensate::Call(_))) && !names_its_call(map) {
+                Some(("S042", "the `compensate` of a `set` names its `call`", "add `call: SERVICE`"))
+            } else {
+                None
+            };
+            if let Some((code, message, help)) = refused {
+                self.reader.find(Finding::new(code, entry.key_span.clone(), message).help(help));
+            }
+            if let Some(stated) = stated {
+                self.steps[index as usize].compensate = stated;
+            }
+            return;
+        }
+        let step = &self.steps[index as usize];
+        let silent = match &step.action {
+            Action::Call(call) if matches!(call.method.as_str(), "GET" | "HEAD") => Compensate::None,
+            Action::Call(_) => Compensate::Unstated,
+            Action::Emit(_) | Action::Set(_) | Action::Wait(_) | Action::Switch(_) | Action::Fail(_) => {
+                Compensate::None
+            }
+        };
+        let open = !broken && !pivot && !after && !place.last;
+        if open && matches!(silent, Compensate::Unstated) {
+            let message = format!("step `{id}` does not say how it is undone");
+            let help =
+                "add `compensate: { with: … }`, or `compensate: none` if nothing needs undoing, or `pivot: true`";
+            self.reader.find(Finding::new("S040", place.id, message).help(help));
+        } else if open && kind == "emit" {
+            let message = format!("step `{id}` emits an event that later failures cannot recall");
+            let help = "emit it last or after the pivot, or add `compensate: { emit: … }` or `compensate: none`";
+            self.reader.find(Finding::new("S041", place.id, message).help(help));
+        }
+        self.steps[index as usize].compensate = silent;
+    }
+
+    fn pivot_rules(&mut self, index: StepIndex, map: Map<'_>, kind: &str) {
+        let Some(entry) = map.entry("pivot") else { return };
+        let span = entry.key_span.clone();
+        if self.steps[index as usize].after_pivot {
+            let message = "there is a pivot before this one on its path";
+            self.reader
+                .find(Finding::new("S044", span.clone(), message).help("at most one step is the point of no return"));
+        }
+        if matches!(kind, "switch" | "fail" | "wait" | "wait_until") {
+            let message = format!("a `{kind}` step cannot be the pivot");
+            let help = "mark the step that takes effect; a `set` can mark the decision";
+            self.reader.find(Finding::new("S043", span, message).help(help));
+        }
+        for key in ["if", "optional"] {
+            if let Some(entry) = map.entry(key) {
+                let message = format!("a pivot has no `{key}`");
+                let help = "put it into a branch of a `switch`; every branch then has a pivot or ends in `fail`";
+                self.reader.find(Finding::new("S043", entry.key_span.clone(), message).help(help));
+            }
+        }
+    }
+
+    /// Checks every read of a step against where it stands.
+    pub(super) fn read_rules(&mut self) {
+        let uses = std::mem::take(&mut self.reader.uses);
+        // A status read in the same expression, in the step's `if` or in a condition around it guards.
+        let statuses: BTreeSet<(usize, &str)> = uses
+            .iter()
+            .filter_map(|one| match &one.name {
+                Name::StepStatus(id) => Some((one.expression, &**id)),
+                _ => None,
+            })
+            .collect();
+        let conditions: BTreeSet<(StepIndex, &str)> = uses
+            .iter()
+            .filter_map(|one| match (&one.name, one.at) {
+                (Name::StepStatus(id), At::Condition(step)) => Some((step, &**id)),
+                _ => None,
+            })
+            .collect();
+        let mut findings = Vec::new();
+        for one in &uses {
+            let finding = match &one.name {
+                Name::ForwardOutput => self.forward_output(one),
+                name => match name.step() {
+                    Some(id) => {
+                        let guarded = one.guarded || statuses.contains(&(one.expression, id));
+                        self.step_read(one, id, guarded, &conditions)
+                    }
+                    None => None,
+                },
+            };
+            findings.extend(finding);
+        }
+        self.reader.findings.extend(findings);
+    }
+
+    fn forward_output(&self, one: &Use) -> Option<Finding> {
+        let At::Undo { step, conditional } = one.at else { return None };
+        let calls = matches!(self.steps[step as usize].action, Action::Call(_));
+        (calls && !conditional && !one.guarded).then(|| {
+            let message = "the step may be undone while its outcome is unknown; then this is null";
+            let help = "undo by a reference of your own ($input…, $forward.key), or write `// …`, or give `compensate` an `if`";
+            Finding::new("S033", one.span.clone(), message).help(help)
+        })
+    }
+
+    fn step_read(
+        &self,
+        one: &Use,
+        id: &str,
+        guarded: bool,
+        conditions: &BTreeSet<(StepIndex, &str)>,
+    ) -> Option<Finding> {
+        let Some(target) = self.steps.iter().position(|step| step.id.as_str() == id) else {
+            if self.unread.contains(id) {
+                return None;
+            }
+            let known = self.steps.iter().map(|step| step.id.as_str());
+            let help = suggest(id, known)
+                .map_or_else(|| "steps are named by their `id`".to_owned(), |near| format!("did you mean `{near}`?"));
+            return Some(Finding::new("S030", one.span.clone(), format!("there is no step `{id}`")).help(help));
+        };
+        let target = target as StepIndex;
+        let reader = match one.at {
+            At::Outside | At::Finally => return None,
+            At::Undo { step, conditional } => {
+                if step == target && matches!(one.name, Name::StepOutput(_)) {
+                    return self.forward_output(&Use {
+                        at: At::Undo { step, conditional: conditional || guarded },
+                        ..one.clone()
+                    });
+                }
+                return None;
+            }
+            At::Output => None,
+            At::Forward(step) | At::Condition(step) => Some(step),
+        };
+        if let Some(reader) = reader {
+            let message = if reader == target {
+                Some(format!("step `{id}` reads itself"))
+            } else if self.ancestors(reader).any(|(switch, _)| switch == target) {
+                Some(format!("`{id}` is the `switch` around this step and has no result yet"))
+            } else if target > reader {
+                Some(format!("step `{id}` comes later"))
+            } else if self.in_other_branch(reader, target) {
+                Some(format!("step `{id}` is in another branch and never ran when this one does"))
+            } else {
+                None
+            };
+            if let Some(message) = message {
+                let help = "an expression reads steps before it on its path";
+                return Some(Finding::new("S031", one.span.clone(), message).help(help));
+            }
+        }
+        if guarded || matches!(one.name, Name::StepStatus(_) | Name::StepError(_)) {
+            return None;
+        }
+        if let Some(reader) = reader
+            && (conditions.contains(&(reader, id))
+                || self.ancestors(reader).any(|(switch, _)| conditions.contains(&(switch, id))))
+        {
+            return None;
+        }
+        let why = self.may_be_missing(target, reader)?;
+        let message = format!("step `{}` may have no result here: {why}", self.steps[target as usize].path);
+        let help = format!("write `// …` behind it, or ask `$steps.{id}.status` first");
+        Some(Finding::new("S032", one.span.clone(), message).help(help))
+    }
+
+    /// Says why a step before the reader may not have run.
+    fn may_be_missing(&self, target: StepIndex, reader: Option<StepIndex>) -> Option<String> {
+        let around: BTreeSet<(StepIndex, u32)> =
+            reader.map(|reader| self.ancestors(reader).collect()).unwrap_or_default();
+        let own = |step: &Step| {
+            if step.condition.is_some() {
+                Some(format!("`{}` has an `if`", step.id))
+            } else if step.optional {
+                Some(format!("`{}` is optional", step.id))
+            } else {
+                None
+            }
+        };
+        if let Some(why) = own(&self.steps[target as usize]) {
+            return Some(why);
+        }
+        self.ancestors(target).find_map(|(switch, arm)| {
+            if around.contains(&(switch, arm)) {
+                return None;
+            }
+            let step = &self.steps[switch as usize];
+            Some(own(step).unwrap_or_else(|| format!("it is in branch {} of `{}`", arm + 1, step.id)))
+        })
+    }
+
+    /// Returns the switches around a step with the branch it is in, innermost first.
+    fn ancestors(&self, step: StepIndex) -> impl Iterator<Item = (StepIndex, u32)> {
+        let parent = |step: StepIndex| self.steps[step as usize].parent.map(|parent| (parent.step, parent.arm));
+        std::iter::successors(parent(step), move |(step, _)| parent(*step))
+    }
+
+    fn in_other_branch(&self, reader: StepIndex, target: StepIndex) -> bool {
+        let around: Vec<_> = self.ancestors(reader).collect();
+        self.ancestors(target)
+            .any(|(switch, arm)| around.iter().any(|(other, taken)| *other == switch && *taken != arm))
+    }
+}
+
+fn names_its_call(map: Map<'_>) -> bool {
+    match map.get("compensate").map(|node| &node.value) {
+        Some(super::yaml::Yaml::Mapping(entries)) => entries.iter().any(|entry| entry.key == "call"),
+        _ => false,
+    }
+}

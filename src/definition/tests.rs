@@ -1,0 +1,202 @@
+//! Whole files in, definitions or diagnostics out.
+
+use std::path::Path;
+
+use super::*;
+use crate::time::Span;
+
+/// The example that the README shows.
+pub(crate) const ORDER: &str = include_str!("../../sagas/order-fulfilment.yaml");
+
+struct World {
+    services: BTreeMap<ServiceName, ServiceInfo>,
+    schemas: BTreeSet<EventType>,
+}
+
+impl World {
+    fn new() -> Self {
+        let service = |(name, timeout): (&str, Option<u64>)| {
+            (ServiceName::parse(name).unwrap(), ServiceInfo { timeout: timeout.map(Span::from_secs) })
+        };
+        let types =
+            ["order.placed.v2", "order.shipped.v1", "order.fulfilled.v1", "order.rejected.v1", "ops.saga_parked.v1"];
+        Self {
+            services: [("inventory", Some(2)), ("payments", None), ("shipping", None)].map(service).into(),
+            schemas: types.map(|name| EventType::parse(name).unwrap()).into(),
+        }
+    }
+
+    fn environment(&self) -> Environment<'_> {
+        Environment { services: &self.services, schemas: &self.schemas }
+    }
+}
+
+fn load(text: &str) -> Result<Loaded, Vec<Diagnostic>> {
+    super::load("test.yaml", text, &World::new().environment())
+}
+
+fn good(text: &str) -> SagaDefinition {
+    load(text).unwrap_or_else(|found| panic!("{text}\n{}", render_all(&found, text, Style::Plain))).definition
+}
+
+/// Wraps steps into a file.
+fn saga(steps: &str) -> String {
+    format!("saga: test\nsteps:\n{steps}")
+}
+
+fn codes(text: &str) -> Vec<&'static str> {
+    load(text).err().unwrap_or_default().iter().map(|found| found.code).collect()
+}
+
+#[test]
+fn the_whole_file() {
+    let loaded = load(ORDER).unwrap_or_else(|found| panic!("{}", render_all(&found, ORDER, Style::Plain)));
+    assert_eq!(loaded.warnings, []);
+    let saga = loaded.definition;
+    assert_eq!((saga.name.as_str(), saga.version, saga.root.len()), ("order-fulfilment", 2, 4));
+    assert_eq!(saga.timeout, Some(Span::from_secs(24 * 3_600)));
+    let step = |id: &str| saga.step(saga.find(id).unwrap());
+    assert_eq!(step("reserve").attempt_timeout, Span::from_secs(2), "the service's beats defaults");
+    assert_eq!(step("charge").attempt_timeout, Span::from_secs(3), "defaults");
+    assert_eq!(step("charge").retry, RetryPolicy::FORWARD);
+    assert!(step("charge").on_unknown.check.is_some());
+    assert!(matches!(&step("charge").compensate, Compensate::Call(undo)
+        if undo.ok.is_some() && undo.retry == RetryPolicy::UNDO && undo.call.service.as_str() == "payments"));
+    assert!(step("ship").pivot && !step("ship").after_pivot && step("announce").after_pivot);
+    assert!(matches!(step("ship").compensate, Compensate::Unstated));
+    assert!(matches!(step("announce").compensate, Compensate::None));
+    assert!(saga.finally.completed.is_some() && saga.finally.parked.is_some());
+}
+
+#[test]
+fn switches_nest() {
+    let saga = good(&saga(
+        "  - id: route
+    switch:
+      - when: ${ $input.express }
+        do:
+          - { id: fly, call: shipping, with: { method: POST, path: /air }, compensate: none }
+      - else:
+          - id: inner
+            switch:
+              - when: true
+                do:
+                  - { id: sail, call: shipping, with: { method: POST, path: /sea }, compensate: none }
+  - { id: done, set: { by: \"${ $steps.fly.output.body.id // $steps.sail.output.body.id // null }\" } }
+",
+    ));
+    let paths: Vec<&str> = saga.steps.iter().map(|step| &*step.path).collect();
+    assert_eq!(paths, ["route", "route/fly", "route/inner", "route/inner/sail", "done"]);
+    assert_eq!(saga.root, [0, 4]);
+    assert_eq!(saga.list_of(3), [3]);
+    assert_eq!(saga.step(3).parent, Some(Parent { step: 2, arm: 0 }));
+    let Action::Switch(arms) = &saga.step(0).action else { panic!() };
+    assert!(arms[0].when.is_some() && arms[1].when.is_none());
+}
+
+#[test]
+fn after_the_pivot_attempts_never_end() {
+    let saga = good(
+        "saga: test
+defaults: { retry: { attempts: 3, delay: 1s }, compensate: { attempts: 7 } }
+steps:
+  - { id: a, call: payments, with: { method: POST, path: /a }, compensate: { with: { method: DELETE, path: /a }, retry: forever } }
+  - { id: b, call: payments, with: { method: POST, path: /b }, pivot: true }
+  - { id: c, call: payments, with: { method: POST, path: /c } }
+  - { id: d, call: payments, with: { method: POST, path: /d }, retry: { attempts: 2 } }
+",
+    );
+    let attempts: Vec<Attempts> = saga.steps.iter().map(|step| step.retry.attempts).collect();
+    assert_eq!(attempts, [Attempts::Count(3), Attempts::Count(3), Attempts::Forever, Attempts::Count(2)]);
+    assert!(saga.steps.iter().all(|step| step.retry.delay == Span::from_secs(1)));
+    let Compensate::Call(undo) = &saga.step(0).compensate else { panic!() };
+    assert_eq!(undo.retry.attempts, Attempts::Forever);
+    assert_eq!(undo.retry.delay, Span::from_secs(1), "an undo's own default, not `defaults.retry`");
+}
+
+#[test]
+fn what_needs_no_statement() {
+    let rows: &[(&str, &str)] = &[
+        ("the last call", "  - { id: a, call: payments, with: { method: POST, path: /a } }\n"),
+        ("a GET", "  - { id: a, call: payments, with: { method: GET, path: /a } }\n  - { id: b, wait: 1s }\n"),
+        ("an emit at the end", "  - { id: a, emit: order.shipped.v1 }\n"),
+        (
+            "the last of a branch at the end",
+            "  - id: s\n    switch:\n      - when: true\n        do:\n          - { id: a, call: payments, with: { method: POST, path: /a } }\n",
+        ),
+        (
+            "a set that has something to undo",
+            "  - { id: a, set: 1, compensate: { call: payments, with: { method: POST, path: /a } } }\n  - { id: b, wait: 1s }\n",
+        ),
+        (
+            "a status asked in `if`",
+            "  - { id: a, if: true, set: 1 }\n  - { id: b, if: \"${ $steps.a.status == \\\"done\\\" }\", set: \"${ $steps.a.output }\" }\n",
+        ),
+    ];
+    for (why, steps) in rows {
+        let text = saga(steps);
+        assert_eq!(codes(&text), [""; 0], "{why}");
+    }
+}
+
+#[test]
+fn a_run_in_flight_keeps_what_is_gone() {
+    let text = saga(
+        "  - { id: a, call: gone, with: { method: POST, path: /a }, compensate: { emit: gone.v9 } }\n  - { id: b, emit: gone.v9 }\n",
+    );
+    assert_eq!(codes(&text), ["S020", "S021", "S021"]);
+    let saga = super::reload("test.yaml", &text).unwrap();
+    assert!(matches!(&saga.step(0).action, Action::Call(call) if call.service.as_str() == "gone"));
+}
+
+#[test]
+fn five_mistakes_give_five_diagnostics() {
+    let text = "saga: five
+stesp: []
+steps:
+  - id: a
+    call: paymnets
+    with: { method: POST, path: charges }
+    timeout: 3
+  - id: a
+    set: ${ $inptu.x }
+";
+    let found = load(text).unwrap_err();
+    let seen: Vec<_> = found.iter().map(|found| (found.code, found.line, found.column)).collect();
+    assert_eq!(
+        seen,
+        [("S007", 2, 1), ("S020", 5, 11), ("S050", 6, 33), ("S011", 7, 14), ("S015", 8, 9), ("X003", 9, 13)]
+    );
+}
+
+/// Compares every file of `tests/diagnostics` with its golden page; `UPDATE_GOLDEN=1` rewrites them.
+#[test]
+fn the_corpus() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/diagnostics");
+    let mut files: Vec<_> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .collect();
+    files.sort();
+    assert!(!files.is_empty(), "the corpus has only {} files", files.len());
+    let world = World::new();
+    let mut wrong = Vec::new();
+    for path in files {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let found = match super::load(name, &text, &world.environment()) {
+            Ok(loaded) => loaded.warnings,
+            Err(found) => found,
+        };
+        assert!(!found.is_empty(), "{name} is fine; the corpus holds mistakes");
+        let page = render_all(&found, &text, Style::Plain) + "\n";
+        let golden = path.with_extension("txt");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&golden, &page).unwrap();
+        } else if std::fs::read_to_string(&golden).unwrap_or_default() != page {
+            wrong.push(format!("{name} now gives:\n{page}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}\nUPDATE_GOLDEN=1 rewrites the pages; read the diff", wrong.join("\n"));
+}
