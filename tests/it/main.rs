@@ -2,6 +2,8 @@
 
 mod arrows;
 mod bus;
+mod connector;
+mod connector_peer;
 mod journal_store;
 mod journal_support;
 mod readme;
