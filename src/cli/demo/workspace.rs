@@ -8,7 +8,15 @@ use std::path::{Path, PathBuf};
 use crate::cli::participant::Addresses;
 
 /// The files of the repository that are needed, so that the program shows itself anywhere.
-const FILES: &[(&str, &str)] = &[];
+const FILES: &[(&str, &str)] = &[
+    ("sagas/order-fulfilment.yaml", include_str!("../../../sagas/order-fulfilment.yaml")),
+    ("schemas/ops.saga_parked/v1.json", include_str!("../../../schemas/ops.saga_parked/v1.json")),
+    ("schemas/order.fulfilled/v1.json", include_str!("../../../schemas/order.fulfilled/v1.json")),
+    ("schemas/order.placed/v1.json", include_str!("../../../schemas/order.placed/v1.json")),
+    ("schemas/order.placed/v2.json", include_str!("../../../schemas/order.placed/v2.json")),
+    ("schemas/order.rejected/v1.json", include_str!("../../../schemas/order.rejected/v1.json")),
+    ("schemas/order.shipped/v1.json", include_str!("../../../schemas/order.shipped/v1.json")),
+];
 
 /// The folder. Removed when dropped, unless it is kept.
 pub struct Workspace {
