@@ -131,6 +131,10 @@ pub struct Tombstone {
 }
 
 /// One thing to commit. Changes of one group commit are independent of each other.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every change is a transition; a box would cost each an allocation"
+)]
 #[derive(Debug, Clone)]
 pub enum Change {
     Run(Transition),
@@ -208,6 +212,9 @@ pub struct Stats {
     pub generation: u64,
     pub disk_bytes: u64,
     pub queue_len: u64,
+    /// Keys of finished runs in files, and how many were dropped because there were too many.
+    pub keys_known: u64,
+    pub keys_dropped: u64,
     /// Time of the last commit with its sync, in microseconds.
     pub last_commit_us: u64,
 }

@@ -40,6 +40,7 @@ mod kind {
 }
 
 /// What one record says.
+#[expect(clippy::large_enum_variant, reason = "nearly every record is a change; a box would cost each an allocation")]
 #[derive(Debug, Clone)]
 pub enum Record {
     Change(Change),

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use super::store::{Sync, sync_path};
+use super::store::sync_path;
 use crate::journal::Error;
 use crate::journal::bytes::{Put, Take, Unreadable};
 
@@ -39,7 +39,6 @@ pub struct Head {
     writes: u64,
     /// Written since the last sync.
     dirty: bool,
-    sync: Sync,
 }
 
 impl Head {
@@ -47,13 +46,13 @@ impl Head {
     ///
     /// # Errors
     /// [`Error::Io`] when the disk refuses.
-    pub fn create(path: &Path, state: &HeadState, sync: Sync) -> Result<Self, Error> {
+    pub fn create(path: &Path, state: &HeadState) -> Result<Self, Error> {
         let new = path.with_extension("new");
         let io = |action, error: &std::io::Error| Error::io(action, &new, error);
         let file = File::options().read(true).write(true).create(true).truncate(true).open(&new);
         let file = file.map_err(|error| io("create", &error))?;
         file.set_len(2 * SLOT_STRIDE).map_err(|error| io("write", &error))?;
-        let mut head = Self { file, path: path.to_owned(), writes: 0, dirty: false, sync };
+        let mut head = Self { file, path: path.to_owned(), writes: 0, dirty: false };
         head.write_both(state)?;
         fs::rename(&new, path).map_err(|error| Error::io("create", path, &error))?;
         path.parent().map_or(Ok(()), sync_path)?;
@@ -64,14 +63,14 @@ impl Head {
     ///
     /// # Errors
     /// [`Error::Damaged`] when no slot can be read.
-    pub fn open(path: &Path, sync: Sync) -> Result<(Self, HeadState, bool), Error> {
+    pub fn open(path: &Path) -> Result<(Self, HeadState, bool), Error> {
         let file = File::options().read(true).write(true).open(path);
         let file = file.map_err(|error| Error::io("open", path, &error))?;
         let slots = [0, 1].map(|slot| read_slot(&file, slot));
         let torn = slots.iter().any(Result::is_err);
         let newest = slots.into_iter().filter_map(Result::ok).max_by_key(|(_, writes)| *writes);
         let (state, writes) = newest.ok_or_else(|| Error::damaged(path, "neither of its two slots can be read"))?;
-        Ok((Self { file, path: path.to_owned(), writes, dirty: false, sync }, state, torn))
+        Ok((Self { file, path: path.to_owned(), writes, dirty: false }, state, torn))
     }
 
     /// Writes the next slot, without a sync.
@@ -102,7 +101,7 @@ impl Head {
     /// # Errors
     /// [`Error::Io`] when the disk refuses.
     pub fn sync(&mut self) -> Result<(), Error> {
-        if self.dirty && self.sync == Sync::Disk {
+        if self.dirty {
             self.file.sync_data().map_err(|error| Error::io("sync", &self.path, &error))?;
         }
         self.dirty = false;
@@ -162,23 +161,23 @@ mod tests {
     fn the_newest_whole_slot_counts() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("HEAD");
-        let mut head = Head::create(&path, &state(0), Sync::Disk).unwrap();
+        let mut head = Head::create(&path, &state(0)).unwrap();
         for commit in 1..=5 {
             head.write(&state(commit)).unwrap();
         }
         assert!(head.is_dirty());
         head.sync().unwrap();
         let newest = head.writes % 2;
-        assert_eq!(Head::open(&path, Sync::Disk).map(|(_, state, torn)| (state, torn)).unwrap(), (state(5), false));
+        assert_eq!(Head::open(&path).map(|(_, state, torn)| (state, torn)).unwrap(), (state(5), false));
 
         let mut bytes = fs::read(&path).unwrap();
         bytes[(newest * SLOT_STRIDE) as usize + 40] ^= 1;
         fs::write(&path, &bytes).unwrap();
-        let (_, found, torn) = Head::open(&path, Sync::Disk).unwrap();
+        let (_, found, torn) = Head::open(&path).unwrap();
         assert_eq!((found, torn), (state(4), true), "the newest slot is damaged");
 
         bytes[((1 - newest) * SLOT_STRIDE) as usize] ^= 1;
         fs::write(&path, &bytes).unwrap();
-        assert!(matches!(Head::open(&path, Sync::Disk), Err(Error::Damaged { .. })));
+        assert!(matches!(Head::open(&path), Err(Error::Damaged { .. })));
     }
 }

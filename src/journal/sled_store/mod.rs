@@ -22,19 +22,25 @@ mod disk;
 mod fold;
 mod head;
 mod index;
+mod janitor;
+mod keys;
 mod ledger;
 mod lock;
 mod open;
 mod pack;
+mod pages;
 mod quiet;
 mod read;
+mod repair;
+mod sealed;
 mod shared;
 mod store;
+mod turn;
 mod writer;
 
 pub use store::Sync;
 
-use shared::{Generation, Request, Shared, View};
+use shared::{Request, Shared};
 use writer::Writer;
 
 /// How long finished runs are kept.
@@ -118,26 +124,30 @@ impl SledJournal {
     pub fn open_at(options: Options, clock: Arc<dyn Clock>) -> Result<(Self, Recovered), Error> {
         let opened = open::open(&options, clock.now())?;
         let disk = disk::Disk::new(&options.path, options.free_bytes_min);
-        let live =
-            Generation { number: opened.state.generation, store: opened.store.clone(), index: opened.folded.index };
-        let shared = Arc::new(Shared::new(options, View { inbox: opened.inbox, live }));
+        let open::Opened { lock, head, state, live_bytes, view, ledger, recovered } = opened;
+        let store = view.live.store.clone();
+        let shared = Arc::new(Shared::new(options, view));
         shared.set_accepts(disk.accepts(disk.free_bytes()));
-        shared.stats().generation = opened.state.generation;
-        let writer = Writer {
+        shared.stats().generation = state.generation;
+        let mut writer = Writer {
             shared: shared.clone(),
             clock,
-            store: opened.store,
-            head: opened.head,
-            state: opened.state,
-            ledger: opened.ledger,
+            store,
+            head,
+            state,
+            ledger,
             disk,
             head_synced: Instant::now(),
             stream: Vec::new(),
-            live_bytes: opened.folded.bytes,
+            live_bytes,
+            carried_bytes: 0,
+            carry: None,
+            janitor: janitor::Janitor::default(),
         };
+        writer.resume_carry();
         let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run());
         let thread = thread.map_err(|error| Error::io("start a thread for", &shared.path, &error))?;
-        Ok((Self { shared, writer: Some(thread), _lock: opened.lock }, opened.recovered))
+        Ok((Self { shared, writer: Some(thread), _lock: lock }, recovered))
     }
 }
 

@@ -9,9 +9,13 @@ use tokio::sync::oneshot;
 
 use super::Options;
 use super::index::Index;
+use super::keys::Keys;
+use super::sealed::{OpenStores, Sealed};
 use super::store::Store;
+use crate::id::RunId;
 use crate::journal::inbox::Inbox;
 use crate::journal::{Change, Durable, Error, Stats};
+use crate::time::Timestamp;
 
 /// A commit waiting to be written: one call of [`Journal::commit`](crate::journal::Journal::commit).
 pub struct Request {
@@ -38,12 +42,26 @@ pub struct Generation {
     pub number: u64,
     pub store: Arc<Store>,
     pub index: Index,
+    /// For the one before: when its last commit was written.
+    pub at: Timestamp,
 }
 
 /// What is durable, for readers.
 pub struct View {
     pub inbox: Inbox,
     pub live: Generation,
+    /// The one before, until all that is needed of it is carried and it is sealed.
+    pub previous: Option<Arc<Generation>>,
+    /// Oldest first.
+    pub sealed: Vec<Arc<Sealed>>,
+    pub keys: Arc<Keys>,
+}
+
+impl View {
+    /// True when the run ended in a generation whose index is in memory.
+    pub fn has_just_ended(&self, run: RunId) -> bool {
+        self.live.index.has_ended(run) || self.previous.as_ref().is_some_and(|previous| previous.index.has_ended(run))
+    }
 }
 
 /// Everything shared.
@@ -55,6 +73,8 @@ pub struct Shared {
     view: RwLock<View>,
     stats: Mutex<Stats>,
     accepts: AtomicBool,
+    /// Stores of sealed generations.
+    pub stores: OpenStores,
 }
 
 impl Shared {
@@ -68,6 +88,7 @@ impl Shared {
             view: RwLock::new(view),
             stats: Mutex::default(),
             accepts: AtomicBool::new(true),
+            stores: OpenStores::default(),
         }
     }
 

@@ -20,7 +20,7 @@ pub enum Sync {
     /// Always, but for tests that prove that the tests would notice.
     #[default]
     Disk,
-    /// Never: a power cut loses data.
+    /// Commits are left to sled, which does not sync: a power cut loses data.
     Skipped,
 }
 
@@ -80,14 +80,21 @@ impl Store {
     /// # Errors
     /// [`Error::Io`] when the disk refuses.
     pub fn sync_names(&self) -> Result<(), Error> {
-        if self.sync == Sync::Skipped {
-            return Ok(());
-        }
         for name in ["conf", "db", "blobs"] {
             sync_path(&self.dir.join(name))?;
         }
         sync_path(&self.dir)?;
         self.dir.parent().map_or(Ok(()), sync_path)
+    }
+
+    /// Makes durable what was found: a commit that a killed process wrote but did not sync is acted on
+    /// from here on.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the disk refuses.
+    pub fn sync_found(&self) -> Result<(), Error> {
+        self.file.sync_data().map_err(|error| Error::io("sync", &self.dir.join("db"), &error))?;
+        self.sync_names()
     }
 
     /// Returns where it lies.

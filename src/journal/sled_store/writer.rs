@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 use super::disk::Disk;
 use super::head::{Head, HeadState};
 use super::index::Place;
+use super::janitor::Janitor;
 use super::ledger::Ledger;
 use super::pack::{self, CommitHeader};
 use super::shared::{Request, Shared};
 use super::store::Store;
+use super::turn::Carry;
 use crate::journal::record;
 use crate::journal::{Change, Durable, Error};
 use crate::time::{Clock, Timestamp};
@@ -40,6 +42,11 @@ pub struct Writer {
     pub stream: Vec<u8>,
     /// Bytes of all commits of the live generation.
     pub live_bytes: u64,
+    /// Bytes that were carried into the live generation.
+    pub carried_bytes: u64,
+    /// What has yet to be carried into the live generation.
+    pub carry: Option<Carry>,
+    pub janitor: Janitor,
 }
 
 impl Writer {
@@ -71,11 +78,15 @@ impl Writer {
     fn serve(&mut self) -> Result<(), Error> {
         loop {
             let Some(requests) = self.take() else {
+                self.janitor.finish();
                 return self.head.write_both(&self.state);
             };
             if !requests.is_empty() {
                 self.group(requests)?;
             }
+            self.carry_slice()?;
+            self.turn_if_due()?;
+            self.tidy()?;
             if self.head.is_dirty() && self.head_synced.elapsed() >= HEAD_SYNC {
                 self.head.sync()?;
                 self.head_synced = Instant::now();
@@ -86,7 +97,7 @@ impl Writer {
     /// Waits for requests, at most until HEAD is to be synced. None: closed, and all is written.
     fn take(&mut self) -> Option<Vec<Request>> {
         let mut queue = self.shared.queue();
-        if queue.requests.is_empty() && !queue.closing {
+        if queue.requests.is_empty() && !queue.closing && self.carry.is_none() {
             queue = self.shared.wait(queue, HEAD_SYNC);
         }
         if queue.requests.is_empty() {
@@ -216,9 +227,7 @@ impl Writer {
 
     fn check(&self, changes: &[Change]) -> Result<(), Error> {
         changes.iter().try_for_each(|change| match change {
-            Change::Run(transition) => {
-                self.ledger.check(transition, |run| self.shared.view().live.index.has_ended(run))
-            }
+            Change::Run(transition) => self.ledger.check(transition, |run| self.shared.view().has_just_ended(run)),
             Change::Inbox(_) | Change::Published { .. } | Change::Definition { .. } => Ok(()),
         })
     }
