@@ -243,10 +243,16 @@ fn read_header(header: &[u8; HEADER_BYTES]) -> Result<(About, u64, u64, u32), Un
 fn probes(id: &[u8; 16], bits: u64) -> impl Iterator<Item = u64> {
     let (high, low) = id.split_at(8);
     let half = |bytes: &[u8]| Take::new(bytes, "half an id").u64().unwrap_or_default();
-    // Time-ordered ids differ little in their first half: mixing spreads it over all bits.
-    let first = (half(high) ^ half(low).rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let second = (half(low) ^ (first >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) | 1;
+    let first = mixed(half(high) ^ mixed(half(low)));
+    let second = mixed(first) | 1;
     (0..FILTER_PROBES).map(move |probe| (first.wrapping_add(probe.wrapping_mul(second)) >> 1) % bits)
+}
+
+/// Spreads every bit over all others (the finalizer of splitmix64): time-ordered ids differ little.
+fn mixed(bits: u64) -> u64 {
+    let bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
 }
 
 #[cfg(test)]
