@@ -3,10 +3,11 @@
 use std::io::IsTerminal;
 
 use opentelemetry_sdk::trace::SdkTracer;
-use tracing::Level;
+use tracing::{Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
+use tracing_subscriber::registry::LookupSpan;
 
 use super::{Error, Settings};
 
@@ -37,14 +38,21 @@ pub(super) fn install(settings: &Settings, tracer: SdkTracer) -> Result<(), Erro
     } else {
         lines.with_ansi(terminal).boxed()
     };
-    let traces = tracing_opentelemetry::layer()
+    // Fails when a subscriber is there already, as in tests.
+    let _ = tracing_subscriber::registry().with(lines.with_filter(targets)).with(traces(tracer)).try_init();
+    Ok(())
+}
+
+/// The layer that turns the shell's own spans into OTLP, whatever the log level.
+pub(super) fn traces<S>(tracer: SdkTracer) -> impl Layer<S>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    tracing_opentelemetry::layer()
         .with_tracer(tracer)
         .with_location(false)
         .with_threads(false)
         .with_target(false)
         .with_tracked_inactivity(false)
-        .with_filter(Targets::new().with_target("backstitch", Level::INFO));
-    // Fails when a subscriber is there already, as in tests.
-    let _ = tracing_subscriber::registry().with(lines.with_filter(targets)).with(traces).try_init();
-    Ok(())
+        .with_filter(Targets::new().with_target("backstitch", Level::INFO))
 }

@@ -120,3 +120,29 @@ impl Telemetry {
         tokio::time::timeout(within, emptied).await.is_ok_and(|emptied| emptied.is_ok())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_sdk::trace::SdkTracer;
+    use tracing_subscriber::prelude::*;
+
+    use super::sink::Item;
+    use super::*;
+
+    #[test]
+    fn spans_of_the_shell_go_to_the_same_queue() {
+        let (queue, mut items) = mpsc::channel(8);
+        let sink = SpanSink::new(Some(queue), Arc::default(), 1.0);
+        let provider = SdkTracerProvider::builder().with_span_processor(Forward(sink)).build();
+        let tracer: SdkTracer = provider.tracer("test");
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(log::traces(tracer)), || {
+            tracing::debug_span!("too fine").in_scope(|| {});
+            tracing::info_span!(target: "hyper", "another's").in_scope(|| {});
+            tracing::info_span!("api.request", otel.name = "POST /runs", saga.run = "r-1").in_scope(|| {});
+        });
+        let Ok(Item::Built(span)) = items.try_recv() else { panic!("the span of the API is not there") };
+        assert_eq!(span.name, "POST /runs");
+        assert!(span.attributes.iter().any(|attribute| attribute.key.as_str() == names::SAGA_RUN), "{span:?}");
+        assert!(items.try_recv().is_err(), "no other span");
+    }
+}
