@@ -1,1 +1,14 @@
-fn main() {}
+//! Deterministic simulation: the real core against a simulated world in virtual time.
+//!
+//! `SIM_SEED=… cargo test --test sim random` repeats one run and tells its story.
+
+mod generate;
+mod invariants;
+mod observe;
+mod random;
+mod rng;
+mod scenarios;
+mod services;
+mod spec;
+mod table;
+mod world;

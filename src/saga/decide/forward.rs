@@ -290,7 +290,9 @@ fn failure(rules: &Rules, state: &SagaState, step: StepIndex, now: Timestamp) ->
     let unknown = at.status == StepStatus::Ended(Outcome::Unknown);
     let refused = at.status == StepStatus::Ended(Outcome::Refused);
     let park = |reason: String| park(rules, state, step, Direction::Forward, reason, now);
-    if rule.optional {
+    // Without a stated undo nobody but a person can clear it; behind the pivot it may stand.
+    let unclear = unknown && matches!(rule.compensate, Compensate::Unstated) && !rule.after_pivot;
+    if rule.optional && !unclear {
         let undoable = matches!(rule.compensate, Compensate::Call(_) | Compensate::Emit(_));
         return vec![if unknown && undoable { Fact::ClearingBegan { step } } else { Fact::FailureHandled { step } }];
     }

@@ -1,0 +1,237 @@
+//! Random sagas with random faults: every seed is one story, every invariant is checked at its end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::time::Instant;
+
+use backstitch::saga::Operation;
+
+use super::invariants::{Evidence, violations};
+use super::rng::Rng;
+use super::services::Behaviour;
+use super::spec::{Kind, Spec};
+use super::world::{Crash, Plan, World, load};
+use super::{generate, observe::Seen};
+
+/// Runs in an ordinary `cargo test`: a few seconds on one core.
+const SEEDS: u64 = 20_000;
+
+/// Faults of one run, in thousandths; drawn per seed so that some runs see one kind and others all.
+#[derive(Clone)]
+struct Chance {
+    rng: std::rc::Rc<std::cell::RefCell<Rng>>,
+    refuse: u64,
+    lose: u64,
+    busy: u64,
+    late: u64,
+    crash: u64,
+    operate: u64,
+    undo: u64,
+    crashes_left: u32,
+    operations_left: u32,
+    remedies_left: u32,
+}
+
+impl Chance {
+    fn draw(mut rng: Rng, faults: bool) -> Self {
+        let mut rate = |max: u64| if faults && rng.chance(600) { rng.below(max) } else { 0 };
+        let (refuse, lose, busy, late) = (rate(150), rate(300), rate(200), rate(150));
+        let (crash, operate, undo) = (rate(120), rate(80), rate(400));
+        let remedies_left = rng.below(6) as u32;
+        Self {
+            rng: std::rc::Rc::new(std::cell::RefCell::new(rng)),
+            refuse,
+            lose,
+            busy,
+            late,
+            crash,
+            operate,
+            undo,
+            crashes_left: 6,
+            operations_left: 3,
+            remedies_left,
+        }
+    }
+
+    fn fault(&self, refuse: u64) -> Behaviour {
+        let mut rng = self.rng.borrow_mut();
+        if rng.chance(refuse) {
+            return Behaviour::Refuse;
+        }
+        if rng.chance(self.lose) {
+            return *rng.pick(&[Behaviour::LoseReply, Behaviour::LoseRequest, Behaviour::Error]);
+        }
+        if rng.chance(self.busy) {
+            return Behaviour::Busy;
+        }
+        if rng.chance(self.late) {
+            return Behaviour::Late(rng.below(30_000));
+        }
+        Behaviour::Ok
+    }
+}
+
+impl Plan for Chance {
+    fn forward(&mut self, _: &str, attempt: u32) -> Behaviour {
+        // Faults stop: what is tried forever must come to an end.
+        if attempt > 12 { Behaviour::Ok } else { self.fault(self.refuse) }
+    }
+    fn undo(&mut self, _: &str, attempt: u32) -> Behaviour {
+        if attempt > 12 || !self.rng.borrow_mut().chance(self.undo) { Behaviour::Ok } else { self.fault(self.refuse) }
+    }
+    fn check(&mut self, _: &str, attempt: u32) -> Behaviour {
+        if attempt > 12 { Behaviour::Ok } else { self.fault(self.refuse / 4) }
+    }
+    fn crash(&mut self, _: usize) -> Crash {
+        if self.crashes_left == 0 || !self.rng.borrow_mut().chance(self.crash) {
+            return Crash::No;
+        }
+        self.crashes_left -= 1;
+        if self.rng.borrow_mut().chance(500) { Crash::Lost } else { Crash::Kept }
+    }
+    fn operate(&mut self, _: &str) -> Option<(u64, Operation)> {
+        if self.operations_left == 0 || !self.rng.borrow_mut().chance(self.operate) {
+            return None;
+        }
+        self.operations_left -= 1;
+        let mut rng = self.rng.borrow_mut();
+        let after = rng.below(2_000);
+        let operation = match rng.below(7) {
+            0 | 1 => Operation::Cancel { reason: None },
+            2 | 3 => Operation::Pause,
+            4 => Operation::Resume,
+            5 => Operation::Retry { new_key: false },
+            _ => Operation::Skip,
+        };
+        Some((after, operation))
+    }
+    fn parked(&mut self, remedies: &[&str]) -> Option<Operation> {
+        if self.remedies_left == 0 || remedies.is_empty() {
+            return None;
+        }
+        self.remedies_left -= 1;
+        let mut rng = self.rng.borrow_mut();
+        Some(match *rng.pick(remedies) {
+            "retry" => Operation::Retry { new_key: false },
+            "skip" => Operation::Skip,
+            "cancel" => Operation::Cancel { reason: None },
+            // A person looks before he says so; the test's person only ever says what is safe.
+            _ => Operation::ResolveDone { output: None },
+        })
+    }
+}
+
+struct Outcome {
+    violations: Vec<String>,
+    story: String,
+    pairs: BTreeSet<(&'static str, &'static str)>,
+    events: usize,
+    crashes: usize,
+    state: String,
+}
+
+fn one(seed: u64, faults: bool) -> (Spec, Outcome) {
+    let mut rng = Rng::new(seed);
+    let spec = generate::spec(&mut rng);
+    let mut world = World::new(load(&spec), Chance::draw(rng, faults));
+    world.careful = seed % 16 == 0;
+    let rest = world.run();
+    let mut found: Vec<String> = rest.err().into_iter().collect();
+    found.extend(violations(&Evidence { spec: &spec, seen: &world.seen, services: &world.services }));
+    let state = world.state.as_ref().map_or("none", |state| state.state().as_str()).to_owned();
+    let outcome = Outcome {
+        story: if found.is_empty() { String::new() } else { world.story() },
+        violations: found,
+        pairs: world.pairs,
+        events: world.seen.iter().filter(|(_, seen)| !matches!(seen, Seen::State { .. })).count(),
+        crashes: world.crashes,
+        state,
+    };
+    (spec, outcome)
+}
+
+fn kinds(spec: &Spec) -> BTreeSet<&'static str> {
+    spec.flat()
+        .iter()
+        .map(|(path, step)| match &step.kind {
+            Kind::Call(call) if call.pivot => "pivot",
+            Kind::Call(_) => "call",
+            Kind::Emit { .. } => "emit",
+            Kind::Set => "set",
+            Kind::Wait(_) => "wait",
+            Kind::Switch { .. } if path.matches('/').count() >= 2 => "nested ≥ 3",
+            Kind::Switch { .. } => "switch",
+            Kind::Skipped => "if",
+            Kind::Fail => "fail",
+        })
+        .collect()
+}
+
+#[test]
+fn random_runs_keep_every_promise() {
+    let one_seed = env::var("SIM_SEED").ok().map(|seed| seed.parse::<u64>().expect("SIM_SEED is a number"));
+    let count = env::var("SIM_RUNS").ok().map_or(SEEDS, |runs| runs.parse().expect("SIM_RUNS is a number"));
+    let begun = Instant::now();
+    let (mut events, mut crashes) = (0, 0);
+    let mut mix: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut ends: BTreeMap<String, u64> = BTreeMap::new();
+    let mut pairs = BTreeSet::new();
+    let seeds = one_seed.map_or(1..count + 1, |seed| seed..seed + 1);
+    let runs = seeds.end - seeds.start;
+    for seed in seeds {
+        let (spec, outcome) = one(seed, true);
+        if one_seed.is_some() {
+            println!("{}\n{}", spec.yaml(), outcome.story);
+        }
+        assert!(
+            outcome.violations.is_empty(),
+            "{}\n{}\n{}\nrepeat: SIM_SEED={seed} cargo test --test sim random_runs -- --nocapture",
+            outcome.violations.join("\n"),
+            spec.yaml(),
+            outcome.story
+        );
+        events += outcome.events;
+        crashes += outcome.crashes;
+        pairs.extend(outcome.pairs);
+        *ends.entry(outcome.state).or_default() += 1;
+        for kind in kinds(&spec) {
+            *mix.entry(kind).or_default() += 1;
+        }
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    println!(
+        "{runs} runs, {events} events, {crashes} crashes in {seconds:.1} s: {:.0} runs/s; ends {ends:?}; mix {mix:?}; {} (state, input) pairs",
+        runs as f64 / seconds,
+        pairs.len()
+    );
+    if one_seed.is_none() {
+        for kind in ["call", "emit", "set", "wait", "switch", "if", "fail", "pivot"] {
+            let share = mix.get(kind).copied().unwrap_or_default() * 100 / runs;
+            assert!(share >= 2, "{kind} occurs in {share}% of runs; the generator has gone narrow");
+        }
+        for state in ["completed", "compensated", "parked"] {
+            assert!(ends.contains_key(state), "no run ended {state}: {ends:?}");
+        }
+        assert!(crashes > 0, "no crash was drawn");
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_story() {
+    for seed in 1..200 {
+        let (a, b) = (one(seed, true).1, one(seed, true).1);
+        assert_eq!((a.story, a.state, a.events), (b.story, b.state, b.events), "seed {seed}");
+    }
+}
+
+/// The control: without faults nothing is ever undone, so the fault tests do test faults.
+#[test]
+fn without_faults_nothing_but_the_file_makes_a_run_fail() {
+    for seed in 1..500 {
+        let (spec, outcome) = one(seed, false);
+        assert_eq!(outcome.violations, Vec::<String>::new(), "seed {seed}");
+        assert_eq!(outcome.crashes, 0);
+        let may_fail = spec.timeout.is_some() || spec.route().iter().any(|(_, step)| matches!(step.kind, Kind::Fail));
+        assert!(may_fail || outcome.state == "completed", "seed {seed} ended {}\n{}", outcome.state, spec.yaml());
+    }
+}

@@ -1,0 +1,571 @@
+//! One run in a simulated world: virtual time, a journal that may lose what was not synced, services
+//! with faults, crashes at any commit. Drives the real core the way the coordinator does.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use backstitch::definition::{self, Compensate, SagaDefinition};
+use backstitch::id::RunId;
+use backstitch::payload::Payload;
+use backstitch::problem::Problem;
+use backstitch::request::{Again, Answer, Attempt, Direction, Effect};
+use backstitch::saga::{
+    self, Command, Fact, Input, LockState, Operation, Rejected, Rules, SagaState, Start, Timer, decide, evolve,
+};
+use backstitch::time::{Span, Timestamp};
+use backstitch::trace_context::{SpanId, TraceContext, TraceId};
+use bytes::Bytes;
+
+use super::observe::{Seen, line};
+use super::services::{Behaviour, Change, Services};
+use super::spec::Spec;
+
+/// When every simulation begins: 2023-11-14T22:13:20Z.
+pub const EPOCH_MS: u64 = 1_700_000_000_000;
+const LATENCY_MS: u64 = 10;
+const TIMEOUT_MS: u64 = 1_000;
+const RESTART_MS: u64 = 500;
+/// No simulated run needs more; one that does never comes to rest.
+const EVENTS_MAX: usize = 20_000;
+
+/// What happens at a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crash {
+    No,
+    /// Before the sync: the records are lost, and nothing of them was seen.
+    Lost,
+    /// After the sync: the records stand, and no command was carried out.
+    Kept,
+}
+
+/// Who decides what goes wrong.
+pub trait Plan {
+    fn forward(&mut self, path: &str, attempt: u32) -> Behaviour;
+    fn undo(&mut self, path: &str, attempt: u32) -> Behaviour;
+    fn check(&mut self, path: &str, attempt: u32) -> Behaviour;
+    /// Asked at every commit, counted from 1.
+    fn crash(&mut self, commit: usize) -> Crash;
+    /// Asked after every commit: an operator may act, after that many milliseconds.
+    fn operate(&mut self, state: &str) -> Option<(u64, Operation)>;
+    /// Asked when a run is parked and nothing else is to come.
+    fn parked(&mut self, remedies: &[&str]) -> Option<Operation>;
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    /// A request that was under way lands at the service.
+    Land {
+        path: String,
+        key: String,
+    },
+    Reply {
+        epoch: u64,
+        step: u32,
+        direction: Direction,
+        attempt: u32,
+        reply: ReplyKind,
+    },
+    Timer {
+        epoch: u64,
+        timer: Timer,
+    },
+    Lock {
+        epoch: u64,
+    },
+    Operator(u64),
+    Restart,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum ReplyKind {
+    Done,
+    Applied(bool),
+    Refused,
+    Busy,
+    Error,
+    Silence,
+}
+
+pub struct World<P> {
+    pub definition: Arc<SagaDefinition>,
+    pub services: Services,
+    pub plan: P,
+    pub seen: Vec<(u64, Seen)>,
+    pub state: Option<SagaState>,
+    pub now: u64,
+    pub commits: usize,
+    pub crashes: usize,
+    /// Compares the state before and after each decision: costs more than the run itself.
+    pub careful: bool,
+    stored: Vec<(Timestamp, Vec<Bytes>)>,
+    epoch: u64,
+    queue: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    operations: Vec<Option<Operation>>,
+    sequence: u64,
+    events: usize,
+    /// Gathers (state, input) pairs that were met.
+    pub pairs: std::collections::BTreeSet<(&'static str, &'static str)>,
+}
+
+/// Loads a spec as a definition.
+pub fn load(spec: &Spec) -> Arc<SagaDefinition> {
+    let yaml = spec.yaml();
+    match definition::reload("sim.yaml", &yaml) {
+        Ok(definition) => Arc::new(definition),
+        Err(found) => {
+            let all: Vec<String> =
+                found.iter().map(|one| format!("{}:{}: {}", one.line, one.column, one.message)).collect();
+            panic!("the generated file does not load:\n{}\n{yaml}", all.join("\n"));
+        }
+    }
+}
+
+fn check_event(_: &backstitch::id::EventType, _: &Payload) -> Result<(), String> {
+    Ok(())
+}
+
+impl<P: Plan> World<P> {
+    pub fn new(definition: Arc<SagaDefinition>, plan: P) -> Self {
+        Self {
+            definition,
+            services: Services::default(),
+            plan,
+            seen: Vec::new(),
+            state: None,
+            now: EPOCH_MS,
+            commits: 0,
+            crashes: 0,
+            careful: true,
+            stored: Vec::new(),
+            epoch: 1,
+            queue: BinaryHeap::new(),
+            operations: Vec::new(),
+            sequence: 0,
+            events: 0,
+            pairs: std::collections::BTreeSet::new(),
+        }
+    }
+
+    /// Runs until the run has ended, or is parked and nobody does anything about it.
+    ///
+    /// # Errors
+    /// What is wrong when it never comes to rest.
+    pub fn run(&mut self) -> Result<(), String> {
+        self.begin();
+        loop {
+            while let Some(Reverse((at, _, event))) = self.queue.pop() {
+                self.now = self.now.max(at);
+                self.events += 1;
+                if self.events > EVENTS_MAX {
+                    return Err(format!("no rest after {EVENTS_MAX} events"));
+                }
+                self.happen(event);
+            }
+            let Some(state) = &self.state else { return Err("the orchestrator never came back".to_owned()) };
+            if state.end.is_some() {
+                break;
+            }
+            let remedies = saga::remedies(&self.definition, state);
+            let operation = if state.parked.is_some() {
+                self.plan.parked(&remedies)
+            } else if state.paused {
+                Some(Operation::Resume)
+            } else {
+                return Err(format!("stuck: {}, nothing in flight, no timer", state.state().as_str()));
+            };
+            match operation {
+                Some(operation) => {
+                    if self.operate(operation.clone()).is_err() && self.queue.is_empty() {
+                        // Not applicable after all: the plan is asked again a bounded number of times.
+                        self.events += 100;
+                        if self.events > EVENTS_MAX {
+                            return Err(format!("no remedy works: last {operation:?} of {remedies:?}"));
+                        }
+                    }
+                }
+                None => break,
+            }
+        }
+        self.check_replay()
+    }
+
+    /// Invariant 10: replay of the journal equals the live state.
+    fn check_replay(&self) -> Result<(), String> {
+        let live = format!("{:?}", self.state);
+        let replayed = format!("{:?}", self.rebuild());
+        if live == replayed { Ok(()) } else { Err(format!("10 replay differs\nlive     {live}\nreplayed {replayed}")) }
+    }
+
+    fn see(&mut self, seen: Seen) {
+        self.seen.push((self.now, seen));
+    }
+
+    fn push(&mut self, after: u64, event: Event) {
+        self.sequence += 1;
+        self.queue.push(Reverse((self.now + after, self.sequence, event)));
+    }
+
+    fn begin(&mut self) {
+        let run = RunId(uuid::Uuid::from_u128(0x5151));
+        let trace =
+            TraceContext { trace_id: TraceId([1; 16]), span_id: SpanId([2; 8]), sampled: true, tracestate: None };
+        let start = Start {
+            run,
+            key: None,
+            correlation_id: "c-1".to_owned(),
+            causation_id: None,
+            trace,
+            parent: None,
+            input: Payload::parse(r#"{"order":"A-1","amount":7}"#).expect("a literal"),
+            event: None,
+            input_hash: "00".to_owned(),
+        };
+        let now = Timestamp(self.now);
+        let definition = Arc::clone(&self.definition);
+        let rules = Rules { definition: &definition, check_event: &check_event };
+        let facts = saga::start(&rules, start, now);
+        let Fact::RunStarted(begun) = &facts[0] else { panic!("a run begins with its start") };
+        self.state = Some(saga::begin(&definition, begun, now));
+        // The start is acknowledged when it is durable; a simulation without it has nothing to check.
+        self.apply(facts, now, false);
+    }
+
+    /// Gives one input, commits what follows, carries out the commands.
+    fn give(&mut self, input: Input) -> Result<(), Rejected> {
+        let Some(state) = &self.state else { return Ok(()) };
+        let now = Timestamp(self.now);
+        self.pairs.insert((state.state().as_str(), input_word(&input)));
+        let definition = Arc::clone(&self.definition);
+        let rules = Rules { definition: &definition, check_event: &check_event };
+        let before = self.careful.then(|| format!("{state:?}"));
+        let facts = decide(&rules, state, input, now);
+        if let Some(before) = before {
+            assert_eq!(before, format!("{state:?}"), "decide leaves the state as it was");
+        }
+        self.apply(facts?, now, true);
+        Ok(())
+    }
+
+    fn apply(&mut self, first: Vec<Fact>, now: Timestamp, may_crash: bool) {
+        let definition = Arc::clone(&self.definition);
+        let rules = Rules { definition: &definition, check_event: &check_event };
+        let Some(mut state) = self.state.take() else { return };
+        let (mut facts, mut all, mut commands) = (first, Vec::new(), Vec::new());
+        while !facts.is_empty() {
+            for fact in facts {
+                commands.extend(evolve(&definition, &mut state, &fact, now));
+                all.push(fact);
+            }
+            facts = decide(&rules, &state, Input::Continue, now).unwrap_or_default();
+        }
+        if all.is_empty() {
+            self.state = Some(state);
+            return;
+        }
+        self.commits += 1;
+        let crash = if may_crash { self.plan.crash(self.commits) } else { Crash::No };
+        if crash == Crash::Lost {
+            self.crash();
+            return;
+        }
+        self.stored.push((now, all.iter().map(saga::encode).collect()));
+        for fact in &all {
+            self.record(fact);
+        }
+        let word = state.state().as_str();
+        self.state = Some(state);
+        self.see(Seen::State { state: word.to_owned() });
+        if crash == Crash::Kept {
+            self.crash();
+            return;
+        }
+        for command in commands {
+            self.carry_out(command);
+        }
+        if let Some((after, operation)) = self.plan.operate(word) {
+            self.operations.push(Some(operation));
+            self.push(after, Event::Operator(self.operations.len() as u64 - 1));
+        }
+    }
+
+    fn record(&mut self, fact: &Fact) {
+        let json = serde_json::to_value(fact).expect("facts serialise");
+        let (name, fields) = json.as_object().and_then(|object| object.iter().next()).expect("one variant");
+        let path = fields
+            .get("step")
+            .and_then(serde_json::Value::as_u64)
+            .map(|step| self.definition.steps[step as usize].path.to_string());
+        let word = fields
+            .get("outcome")
+            .or_else(|| fields.get("end"))
+            .or_else(|| fields.get("cause"))
+            .or_else(|| fields.get("effect"))
+            .and_then(serde_json::Value::as_str);
+        let (name, word) = (name.clone(), word.map(str::to_owned));
+        if let Fact::EventEmitted { id, event, number, .. } = fact {
+            self.see(Seen::Emitted { id: id.clone(), event: event.to_string(), number: *number });
+        }
+        self.see(Seen::Recorded { fact: name, path, word });
+    }
+
+    fn crash(&mut self) {
+        self.crashes += 1;
+        self.see(Seen::Crashed);
+        self.state = None;
+        self.epoch += 1;
+        self.push(RESTART_MS, Event::Restart);
+    }
+
+    /// Rebuilds the state from what is stored.
+    fn rebuild(&self) -> Option<SagaState> {
+        let mut state: Option<SagaState> = None;
+        for (at, facts) in &self.stored {
+            for bytes in facts {
+                let fact = saga::decode(bytes).expect("what was stored reads");
+                if let Fact::RunStarted(begun) = &fact {
+                    state = Some(saga::begin(&self.definition, begun, *at));
+                }
+                let state = state.as_mut().expect("the start comes first");
+                evolve(&self.definition, state, &fact, *at);
+            }
+        }
+        state
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Land { path, key } => {
+                if self.services.forward(&path, &key) == Change::Applied {
+                    self.see(Seen::Applied { path });
+                }
+            }
+            Event::Restart => {
+                self.see(Seen::Restarted);
+                self.state = self.rebuild();
+                let Some(state) = &self.state else { return };
+                let commands = saga::outstanding(state);
+                for command in commands {
+                    if !matches!(command, Command::RunAttempt { .. }) {
+                        self.carry_out(command);
+                    }
+                }
+                let epoch = self.epoch;
+                let _ = self.give(Input::Restarted { epoch });
+                let _ = self.give(Input::Continue);
+            }
+            Event::Timer { epoch, timer } => {
+                if epoch == self.epoch
+                    && let Err(Rejected::Early { due }) = self.give(Input::TimerFired(timer))
+                {
+                    self.push(due.0 - self.now, Event::Timer { epoch, timer });
+                }
+            }
+            Event::Lock { epoch } => {
+                if epoch == self.epoch {
+                    let _ = self.give(Input::LockGranted);
+                }
+            }
+            Event::Operator(at) => {
+                if let Some(operation) = self.operations[at as usize].take() {
+                    let _ = self.operate(operation);
+                }
+            }
+            Event::Reply { epoch, step, direction, attempt, reply } => {
+                if epoch != self.epoch {
+                    return;
+                }
+                let result = attempt_of(reply);
+                let path = self.definition.steps[step as usize].path.to_string();
+                let effect = match result.effect {
+                    Effect::Done => "done",
+                    Effect::None => "none",
+                    Effect::Maybe => "maybe",
+                };
+                self.see(Seen::Answered { path, direction: direction.as_str(), effect });
+                let _ = self.give(Input::AttemptEnded { step, direction, attempt, result: Arc::new(result) });
+            }
+        }
+    }
+
+    fn operate(&mut self, operation: Operation) -> Result<(), Rejected> {
+        if self.state.is_none() {
+            return Ok(());
+        }
+        let word = operation.as_str().to_owned();
+        let at = self.seen.len();
+        self.give(Input::Operator(operation))?;
+        self.seen.insert(at, (self.now, Seen::Operated { command: word }));
+        Ok(())
+    }
+
+    fn carry_out(&mut self, command: Command) {
+        let epoch = self.epoch;
+        match command {
+            Command::RunAttempt { step, direction, attempt } => self.send(step, direction, attempt),
+            Command::SetTimer { timer, due } => {
+                self.push(due.0.saturating_sub(self.now), Event::Timer { epoch, timer });
+            }
+            Command::AcquireLock { .. } => {
+                if matches!(self.state.as_ref().map(|state| &state.lock), Some(LockState::Wanted { .. })) {
+                    self.push(LATENCY_MS, Event::Lock { epoch });
+                }
+            }
+            Command::ReleaseLock { .. } => {}
+        }
+    }
+
+    fn send(&mut self, step: u32, direction: Direction, attempt: u32) {
+        let Some(state) = &self.state else { return };
+        let at = state.step(step);
+        let path = self.definition.steps[step as usize].path.to_string();
+        let (key, forward_key) = match direction {
+            Direction::Forward => (at.key, None),
+            Direction::Check => (at.check.key, None),
+            Direction::Compensate => {
+                assert!(matches!(self.definition.steps[step as usize].compensate, Compensate::Call(_)));
+                (at.undo.key, at.key.map(|key| key.to_string()))
+            }
+        };
+        let key = key.map(|key| key.to_string()).unwrap_or_default();
+        self.see(Seen::Sent {
+            path: path.clone(),
+            direction: direction.as_str(),
+            key: key.clone(),
+            forward_key,
+            attempt,
+        });
+        let (after, reply) = match direction {
+            Direction::Forward => {
+                let proof = self.definition.steps[step as usize].classify.proof.is_some();
+                self.arrive_forward(&path, &key, attempt, proof)
+            }
+            Direction::Compensate => self.arrive_undo(&path, attempt),
+            Direction::Check => match self.plan.check(&path, attempt) {
+                Behaviour::Ok => {
+                    let applied = self.services.applied(&path);
+                    let check = self.definition.steps[step as usize].on_unknown.check.as_ref();
+                    if !applied && check.is_some_and(|check| check.conclusive) {
+                        self.services.rule_out(&path);
+                    }
+                    (LATENCY_MS, ReplyKind::Applied(applied))
+                }
+                Behaviour::Busy => (LATENCY_MS, ReplyKind::Busy),
+                Behaviour::Error => (LATENCY_MS, ReplyKind::Error),
+                Behaviour::Refuse => (LATENCY_MS, ReplyKind::Refused),
+                Behaviour::LoseReply | Behaviour::LoseRequest | Behaviour::Late(_) => (TIMEOUT_MS, ReplyKind::Silence),
+            },
+        };
+        let epoch = self.epoch;
+        self.push(after, Event::Reply { epoch, step, direction, attempt, reply });
+    }
+
+    fn arrive_forward(&mut self, path: &str, key: &str, attempt: u32, proof: bool) -> (u64, ReplyKind) {
+        let known = self.services.effects.get(path).is_some_and(|effect| effect.keys.iter().any(|k| k == key));
+        let mut behaviour = self.plan.forward(path, attempt);
+        // A service that has done it answers a repeat as it did the first time.
+        if behaviour == Behaviour::Refuse && known {
+            behaviour = Behaviour::Ok;
+        }
+        match behaviour {
+            Behaviour::Ok => match self.land(path, key) {
+                Change::Applied | Change::Nothing | Change::Undone => (LATENCY_MS, ReplyKind::Done),
+                Change::Refused => (LATENCY_MS, ReplyKind::Refused),
+            },
+            Behaviour::Refuse => {
+                if proof {
+                    self.services.rule_out(path);
+                }
+                (LATENCY_MS, ReplyKind::Refused)
+            }
+            Behaviour::Busy => (LATENCY_MS, ReplyKind::Busy),
+            Behaviour::Error => (LATENCY_MS, ReplyKind::Error),
+            Behaviour::LoseRequest => (TIMEOUT_MS, ReplyKind::Silence),
+            Behaviour::LoseReply => {
+                self.land(path, key);
+                (TIMEOUT_MS, ReplyKind::Silence)
+            }
+            Behaviour::Late(after) => {
+                self.push(TIMEOUT_MS + after, Event::Land { path: path.to_owned(), key: key.to_owned() });
+                (TIMEOUT_MS, ReplyKind::Silence)
+            }
+        }
+    }
+
+    fn land(&mut self, path: &str, key: &str) -> Change {
+        let change = self.services.forward(path, key);
+        if change == Change::Applied {
+            self.see(Seen::Applied { path: path.to_owned() });
+        }
+        change
+    }
+
+    fn arrive_undo(&mut self, path: &str, attempt: u32) -> (u64, ReplyKind) {
+        match self.plan.undo(path, attempt) {
+            Behaviour::Ok => {
+                self.services.undo(path);
+                self.see(Seen::Undone { path: path.to_owned() });
+                (LATENCY_MS, ReplyKind::Done)
+            }
+            Behaviour::Refuse => (LATENCY_MS, ReplyKind::Refused),
+            Behaviour::Busy => (LATENCY_MS, ReplyKind::Busy),
+            Behaviour::Error => (LATENCY_MS, ReplyKind::Error),
+            Behaviour::LoseRequest | Behaviour::Late(_) => (TIMEOUT_MS, ReplyKind::Silence),
+            Behaviour::LoseReply => {
+                self.services.undo(path);
+                self.see(Seen::Undone { path: path.to_owned() });
+                (TIMEOUT_MS, ReplyKind::Silence)
+            }
+        }
+    }
+
+    /// Tells what happened, line by line.
+    pub fn story(&self) -> String {
+        self.seen.iter().map(|(at, seen)| line(*at, seen)).collect::<Vec<_>>().join("\n")
+    }
+}
+
+fn attempt_of(reply: ReplyKind) -> Attempt {
+    let answer = |status: u16, body: &str| {
+        Some(Answer {
+            status,
+            headers: std::collections::BTreeMap::new(),
+            body: Payload::parse(body).expect("a literal"),
+        })
+    };
+    let problem = |kind: &str, title: &str| Some(Problem::new(kind, title));
+    let (effect, again, answer, problem, retry_after) = match reply {
+        ReplyKind::Done => (Effect::Done, Again::No, answer(200, r#"{"id":"x-1"}"#), None, None),
+        ReplyKind::Applied(applied) => {
+            let body = if applied { r#"{"applied":true}"# } else { r#"{"applied":false}"# };
+            (Effect::Done, Again::No, answer(200, body), None, None)
+        }
+        ReplyKind::Refused => (
+            Effect::None,
+            Again::No,
+            answer(409, r#"{"applied":false}"#),
+            problem("refused", "the service said no"),
+            None,
+        ),
+        ReplyKind::Busy => {
+            (Effect::None, Again::Yes, answer(503, "null"), problem("busy", "come again"), Some(Span(200)))
+        }
+        ReplyKind::Error => (Effect::Maybe, Again::Yes, answer(500, "null"), problem("unknown", "answer 500"), None),
+        ReplyKind::Silence => (Effect::Maybe, Again::Yes, None, problem("timeout", "no answer"), None),
+    };
+    Attempt { effect, again, answer, problem, retry_after }
+}
+
+fn input_word(input: &Input) -> &'static str {
+    match input {
+        Input::Continue => "continue",
+        Input::AttemptEnded { direction: Direction::Forward, .. } => "attempt_ended",
+        Input::AttemptEnded { direction: Direction::Check, .. } => "check_ended",
+        Input::AttemptEnded { direction: Direction::Compensate, .. } => "undo_ended",
+        Input::TimerFired(Timer::Step(_)) => "timer",
+        Input::TimerFired(Timer::Deadline) => "deadline",
+        Input::LockGranted => "lock",
+        Input::Restarted { .. } => "restarted",
+        Input::Operator(operation) => operation.as_str(),
+    }
+}
