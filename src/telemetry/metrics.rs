@@ -218,11 +218,11 @@ metrics! {
     /// Time of a commit with its sync.
     commit_seconds: "backstitch_commit_seconds" Histogram [],
     /// Syncs of the journal's file.
-    syncs: "backstitch_journal_syncs_total" Counter [],
+    syncs: "backstitch_syncs_total" Counter [],
     /// Keys written to the store.
-    journal_keys: "backstitch_journal_keys_total" Counter [],
+    journal_keys: "backstitch_keys_total" Counter [],
     /// Records in the log.
-    journal_records: "backstitch_journal_records_total" Counter [],
+    journal_records: "backstitch_records_total" Counter [],
     /// Size of the journal on disk.
     journal_bytes: "backstitch_journal_bytes" Gauge [],
     /// Events taken from the bus, by type.
