@@ -20,7 +20,7 @@ mod start;
 mod timers;
 pub mod view;
 
-pub use catalogue::{Catalogue, Entry, Violations};
+pub use catalogue::{Catalogue, Entry, EventSchemas, InputCheck, Refusal, Violations};
 pub use clock::SystemClock;
 pub use handle::{Handle, OperateError, PublishError, StartError, StartRequest, Started};
 pub use start::{Options, Parts, StartupError};

@@ -4,6 +4,7 @@ mod arrows;
 mod bus;
 mod connector;
 mod connector_peer;
+mod coordinator;
 mod journal_generations;
 mod journal_store;
 mod journal_support;
