@@ -26,5 +26,6 @@ pub mod telemetry;
 
 // Shell: where core and adapters meet.
 pub mod api;
+pub mod app;
 pub mod cli;
 pub mod coordinator;

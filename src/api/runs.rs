@@ -42,11 +42,8 @@ pub fn parse_id(text: &str) -> Result<RunId, ApiError> {
 /// `GET /api/v1/runs`
 pub async fn list(State(api): State<Api>, Asked(filter): Asked<RunFilter>) -> Result<Json<RunPage>, ApiError> {
     check_filter(&filter)?;
-    let page = api.handle.list(filter).await.map_err(|problem| match problem.status {
-        Some(status @ 400..=499) => {
-            ApiError::new(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST), "bad-query", problem.title)
-                .detail(problem.detail.unwrap_or_default())
-        }
+    let page = api.handle.list(filter).await.map_err(|problem| match problem.kind.as_str() {
+        "bad_filter" | "bad_cursor" => ApiError::new(StatusCode::BAD_REQUEST, "bad-query", problem.title),
         _ => ApiError::internal(&problem),
     })?;
     Ok(Json(page))

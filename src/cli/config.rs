@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::diagnostics::{Finding, Format, report};
+use super::diagnostics::{Format, report};
 use super::exit::Outcome;
 use super::output;
+use crate::app::Finding;
 use crate::config::Config;
 
 /// Read from the working directory where it is there.

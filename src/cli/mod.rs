@@ -8,13 +8,17 @@ mod diagnostics;
 pub mod exit;
 mod health;
 mod input;
+mod nats_program;
+mod nats_server;
 mod operate;
 mod output;
 pub mod participant;
 mod publish;
 mod runs;
+mod serve;
 mod server_events;
 mod show;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -63,6 +67,12 @@ struct Listing {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Runs Backstitch.
+    Serve(serve::ServeArgs),
+    /// Runs Backstitch with a nats-server of its own, for development.
+    Dev(serve::DevArgs),
+    /// Checks saga files, schemas and the configuration; starts nothing.
+    Validate(validate::Args),
     /// Checks the configuration.
     #[command(subcommand)]
     Config(config::Command),
@@ -144,6 +154,9 @@ pub fn main() -> ExitCode {
 
 async fn run(command: Command) -> Outcome {
     match command {
+        Command::Serve(args) => serve::serve(args).await,
+        Command::Dev(args) => serve::dev(args).await,
+        Command::Validate(args) => validate::run(&args),
         Command::Config(command) => config::run(&command),
         Command::Publish(args) => publish::run(args).await,
         Command::Start(args) => runs::start(args).await,

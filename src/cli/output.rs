@@ -73,14 +73,14 @@ pub fn table(head: &[&str]) -> Table {
     table
 }
 
-/// Prints a table without white space at the ends of lines.
+/// Prints a table without white space around its lines.
 ///
 /// # Errors
 /// When stdout cannot be written.
 pub fn print_table(table: &Table) -> io::Result<()> {
     let mut stdout = anstream::stdout().lock();
     for row in table.to_string().lines() {
-        writeln!(stdout, "{}", row.trim_end())?;
+        writeln!(stdout, "{}", row.strip_prefix(' ').unwrap_or(row).trim_end())?;
     }
     Ok(())
 }

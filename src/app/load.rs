@@ -1,0 +1,242 @@
+//! Sagas and schemas: files → what the coordinator runs on, or every mistake in all of them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::files;
+use super::finding::{DEFINED_TWICE, Finding, SERVICE_CLASH};
+use crate::config::Config;
+use crate::coordinator::{Catalogue, Entry, EventSchemas, InputCheck, Refusal, Violations};
+use crate::definition::{
+    self, Environment, InputSchema, SagaDefinition, SchemaCatalogue, ServiceInfo, Severity, Style,
+};
+use crate::id::{EventType, ServiceName};
+use crate::payload::Payload;
+use crate::schema::{Registry, Schema};
+use crate::service::{Service, ServiceUrl};
+
+/// Where the files lie.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// Folders or files.
+    pub sagas: Vec<PathBuf>,
+    /// None: there are none.
+    pub schemas: Option<PathBuf>,
+}
+
+/// Everything that was loaded.
+pub struct Loaded {
+    pub catalogue: Catalogue,
+    pub registry: Registry,
+    /// The configuration's and the saga files' own.
+    pub services: BTreeMap<ServiceName, Service>,
+    pub warnings: Vec<Finding>,
+}
+
+/// The registry as the definition and the coordinator ask it.
+pub struct Schemas(pub Registry);
+
+impl SchemaCatalogue for Schemas {
+    fn knows(&self, event: &EventType) -> bool {
+        self.0.knows(event)
+    }
+    fn all(&self) -> Vec<EventType> {
+        self.0.types().cloned().collect()
+    }
+}
+
+impl EventSchemas for Schemas {
+    fn check(&self, event: &EventType, data: &Payload) -> Result<(), Refusal> {
+        if !self.0.knows(event) {
+            let hint = self.0.nearest(event.as_str()).map(|near| format!("; did you mean `{near}`?"));
+            return Err(Refusal::UnknownType { hint: hint.unwrap_or_default() });
+        }
+        self.0.validate(event, data).map_err(|violations| Refusal::Invalid(pairs(violations)))
+    }
+}
+
+fn pairs(violations: Vec<crate::schema::Violation>) -> Violations {
+    violations.into_iter().map(|violation| (violation.pointer, violation.message)).collect()
+}
+
+/// Loads schemas, then sagas. Without a configuration (it has mistakes of its own) services that a saga
+/// names are taken as they are.
+///
+/// # Errors
+/// Every mistake in every file, and the warnings among them.
+pub fn load(config: Option<&Config>, sources: &Sources) -> Result<Loaded, Vec<Finding>> {
+    let mut findings = Vec::new();
+    let registry = schemas(sources, &mut findings);
+    let services = config.map(|config| config.services.clone()).unwrap_or_default();
+    let known: BTreeMap<ServiceName, ServiceInfo> =
+        services.iter().map(|(name, service)| (name.clone(), ServiceInfo { timeout: service.timeout })).collect();
+    let lookup = Schemas(registry.clone().unwrap_or_default());
+    let environment = Environment { services: &known, schemas: &lookup };
+    // What cannot be looked up would be reported as unknown in every file: one mistake is enough.
+    let whole = config.is_some() && registry.is_some();
+    let mut definitions = Vec::new();
+    for path in &sources.sagas {
+        match files::sagas(path) {
+            Ok(texts) => {
+                for (file, text) in texts {
+                    definitions.extend(saga(&file, &text, &environment, whole, &mut findings));
+                }
+            }
+            Err(found) => findings.extend(found),
+        }
+    }
+    let services = with_inline(services, &definitions, &mut findings);
+    let entries = entries(definitions, &lookup.0, &mut findings);
+    let catalogue = match Catalogue::new(entries) {
+        Ok(catalogue) => catalogue,
+        Err(message) => {
+            findings.push(Finding::of_file("sagas", DEFINED_TWICE, message, None));
+            Catalogue::default()
+        }
+    };
+    if findings.iter().any(Finding::is_error) {
+        return Err(findings);
+    }
+    Ok(Loaded { catalogue, registry: lookup.0, services, warnings: findings })
+}
+
+fn schemas(sources: &Sources, findings: &mut Vec<Finding>) -> Option<Registry> {
+    let texts = match sources.schemas.as_deref().map_or_else(|| Ok(Vec::new()), files::schemas) {
+        Ok(texts) => texts,
+        Err(found) => {
+            findings.extend(found);
+            return None;
+        }
+    };
+    match Registry::load(texts) {
+        Ok(registry) => Some(registry),
+        Err(found) => {
+            findings.extend(found.into_iter().map(Finding::from));
+            None
+        }
+    }
+}
+
+fn saga(
+    file: &str,
+    text: &str,
+    environment: &Environment<'_>,
+    whole: bool,
+    findings: &mut Vec<Finding>,
+) -> Option<SagaDefinition> {
+    let loaded = if whole {
+        definition::load(file, text, environment).map(|loaded| (loaded.definition, loaded.warnings))
+    } else {
+        definition::reload_with(file, text, environment.services).map(|definition| (definition, Vec::new()))
+    };
+    let (definition, found) = match loaded {
+        Ok((definition, warnings)) => (Some(definition), warnings),
+        Err(found) => (None, found),
+    };
+    findings.extend(found.into_iter().map(|found| Finding {
+        rendered: found.render(text, Style::Coloured),
+        code: found.code.to_owned(),
+        severity: match found.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        },
+        file: found.file,
+        line: found.line,
+        column: found.column,
+        message: found.message,
+        help: found.help,
+    }));
+    definition
+}
+
+/// Adds the saga files' own services. Calls carry a service's name alone, so one name is one address.
+fn with_inline(
+    mut services: BTreeMap<ServiceName, Service>,
+    definitions: &[SagaDefinition],
+    findings: &mut Vec<Finding>,
+) -> BTreeMap<ServiceName, Service> {
+    let mut owners: BTreeMap<&ServiceName, &SagaDefinition> = BTreeMap::new();
+    for definition in definitions {
+        for (name, inline) in &definition.services {
+            let other =
+                owners.get(name).filter(|other| other.services.get(name).is_some_and(|known| known.url != inline.url));
+            if let Some(other) = other {
+                let message = format!("service `{name}` is {} here, and another address in {}", inline.url, other.file);
+                let help = Some("give one of them another name, or put it into the configuration");
+                findings.push(Finding::of_file(&definition.file, SERVICE_CLASH, message, help));
+                continue;
+            }
+            match ServiceUrl::parse(&inline.url) {
+                Ok(url) => {
+                    let service = Service { timeout: inline.timeout, ..Service::at(url) };
+                    services.entry(name.clone()).or_insert(service);
+                    owners.insert(name, definition);
+                }
+                Err(error) => {
+                    let message = format!("service `{name}`: {error}");
+                    findings.push(Finding::of_file(&definition.file, SERVICE_CLASH, message, None));
+                }
+            }
+        }
+    }
+    services
+}
+
+fn entries(definitions: Vec<SagaDefinition>, registry: &Registry, findings: &mut Vec<Finding>) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for definition in definitions {
+        match input_check(&definition, registry) {
+            Ok(input) => entries.push(Entry { definition: Arc::new(definition), input }),
+            Err(found) => findings.extend(found.into_iter().map(|mut finding| {
+                finding.path.clone_from(&definition.file);
+                finding.pointer = format!("/input/schema{}", finding.pointer);
+                Finding::from(finding)
+            })),
+        }
+    }
+    entries
+}
+
+fn input_check(
+    definition: &SagaDefinition,
+    registry: &Registry,
+) -> Result<Option<InputCheck>, Vec<crate::schema::Finding>> {
+    Ok(match &definition.input_schema {
+        None => None,
+        Some(InputSchema::Event(event_type)) => {
+            let (registry, event_type) = (registry.clone(), event_type.clone());
+            Some(Arc::new(move |input: &Payload| registry.validate(&event_type, input).map_err(pairs)))
+        }
+        Some(InputSchema::Inline(source)) => {
+            let schema = Schema::compile(source)?;
+            Some(Arc::new(move |input: &Payload| schema.validate(input).map_err(pairs)))
+        }
+    })
+}
+
+/// Returns the services that only stored definitions of open runs still name.
+pub fn stored_services<'a>(
+    sources: impl Iterator<Item = &'a Arc<str>>,
+    services: &BTreeMap<ServiceName, Service>,
+) -> BTreeMap<ServiceName, Service> {
+    let mut more = BTreeMap::new();
+    for source in sources.filter(|source| source.contains("services:")) {
+        let Ok(definition) = definition::reload("(journal)", source) else { continue };
+        for (name, inline) in definition.services {
+            if let (false, Ok(url)) = (services.contains_key(&name), ServiceUrl::parse(&inline.url)) {
+                more.insert(name, Service { timeout: inline.timeout, ..Service::at(url) });
+            }
+        }
+    }
+    more
+}
+
+/// Returns a folder if it is there; one that was named outright must be.
+#[must_use]
+pub fn folder_or_none(named: Option<&Path>, default: &str) -> Option<PathBuf> {
+    match named {
+        Some(named) => Some(named.to_owned()),
+        None => Some(PathBuf::from(default)).filter(|folder| folder.exists()),
+    }
+}

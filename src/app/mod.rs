@@ -1,0 +1,236 @@
+//! Puts a process together: configuration → telemetry → files → journal → bus → connector → coordinator →
+//! API, and takes it apart again when it is told to stop.
+
+mod files;
+pub mod finding;
+pub mod load;
+mod options;
+mod signals;
+mod startup;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use self::finding::Finding;
+pub use self::load::Sources;
+pub use self::startup::Announcement;
+
+use self::load::{Loaded, Schemas};
+use self::signals::Signals;
+use crate::bus::{self, Bus, JetStreamBus};
+use crate::config::Config;
+use crate::connector::http::HttpConnector;
+use crate::coordinator::{Handle, Parts, SystemClock};
+use crate::journal::{self, Recovered, SledJournal};
+use crate::telemetry::{self, Telemetry};
+
+/// How long the announcement waits for NATS; what is not known by then is said as it is.
+const NATS_WAIT: Duration = Duration::from_secs(5);
+/// Spans that are queued at the end are sent within this, or not at all.
+const TELEMETRY_WAIT: Duration = Duration::from_secs(3);
+
+/// What to run.
+pub struct Plan {
+    pub config: Config,
+    pub sources: Sources,
+    /// Attempts in flight may take this long when the process is told to stop.
+    pub drain: Duration,
+    /// What to say of a nats-server that belongs to this process.
+    pub own_nats: Option<String>,
+    /// Told once, when it takes requests.
+    pub announce: Box<dyn FnOnce(&Announcement) + Send>,
+}
+
+/// Why a process does not start, or ends.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Mistakes in saga or schema files.
+    #[error("{} mistake(s) in the files", .0.iter().filter(|finding| finding.is_error()).count())]
+    Files(Vec<Finding>),
+    #[error("the API would listen on {0} for everybody")]
+    NoToken(SocketAddr),
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error(transparent)]
+    Telemetry(#[from] telemetry::Error),
+    #[error("cannot open the journal: {0}")]
+    Journal(#[from] journal::Error),
+    #[error("cannot set up the calls to services: {0}")]
+    Connector(#[from] crate::connector::http::Error),
+    #[error(transparent)]
+    Startup(#[from] crate::coordinator::StartupError),
+    #[error("cannot listen to signals: {0}")]
+    Signals(io::Error),
+    /// The journal could not keep its promise: nothing more may be acknowledged.
+    #[error("stopping: {0}")]
+    Failed(String),
+    /// A second signal cut the drain short.
+    #[error("stopped at once by a second signal; what was in flight goes on at the next start")]
+    Interrupted,
+}
+
+/// What kind of failure it is, for exit codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    Input,
+    /// Another process holds what is needed.
+    InUse,
+    Damaged,
+    Failed,
+    Interrupted,
+}
+
+impl Error {
+    /// Returns the kind of failure.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Files(_) | Self::NoToken(_) | Self::Telemetry(_) | Self::Connector(_) => Cause::Input,
+            Self::Journal(journal::Error::Locked { .. }) => Cause::InUse,
+            Self::Journal(journal::Error::Damaged { .. } | journal::Error::BehindHead { .. }) => Cause::Damaged,
+            Self::Listen { .. } | Self::Journal(_) | Self::Startup(_) | Self::Signals(_) | Self::Failed(_) => {
+                Cause::Failed
+            }
+            Self::Interrupted => Cause::Interrupted,
+        }
+    }
+
+    /// Returns what to do next, where the message does not say it.
+    #[must_use]
+    pub fn help(&self) -> Option<&'static str> {
+        match self {
+            Self::NoToken(_) => Some("set `api.token` (BACKSTITCH_TOKEN), or listen on 127.0.0.1"),
+            Self::Listen { .. } => Some("choose another address with --listen; port 0 takes a free one"),
+            Self::Failed(_) => Some("what was acknowledged is stored; repair the cause and start again"),
+            _ => None,
+        }
+    }
+}
+
+/// Runs until a signal or a failure ends it. What has not ended goes on at the next start.
+///
+/// # Errors
+/// [`Error`]: nothing is started when files or options are wrong.
+pub async fn run(plan: Plan) -> Result<(), Error> {
+    let Plan { config, sources, drain, own_nats, announce } = plan;
+    let mut signals = Signals::listen().map_err(Error::Signals)?;
+    if config.api.lacks_token() {
+        return Err(Error::NoToken(config.api.listen));
+    }
+    let loaded = load::load(Some(&config), &sources).map_err(Error::Files)?;
+    let address = config.api.listen;
+    let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
+    let address = listener.local_addr().map_err(|source| Error::Listen { address, source })?;
+
+    let telemetry = telemetry::init(&options::telemetry(&config))?;
+    for warning in &loaded.warnings {
+        tracing::warn!(code = warning.code, file = warning.file, line = warning.line, "{}", warning.message);
+    }
+    raise_file_limit();
+    let journal_options = options::journal(&config);
+    let (journal, mut recovered) = blocking(move || SledJournal::open(journal_options)).await?;
+    let notes = std::mem::take(&mut recovered.notes);
+    let bus = Arc::new(JetStreamBus::start(options::bus(&config)));
+    let status = bus.status();
+    let mut announcement = Announcement::new(&config, address, &loaded, notes);
+    let handle = coordinate(&config, loaded, (journal, recovered), bus.clone(), &telemetry).await?;
+
+    let stop = CancellationToken::new();
+    let api = tokio::spawn(crate::api::serve(listener, handle.clone(), options::api(&config), stop.clone()));
+    announcement.own_nats = own_nats;
+    announcement.runs(handle.resumed(), handle.quarantine());
+    let ended = async {
+        tokio::select! {
+            () = signals.next() => Ok(()),
+            why = handle.failed() => Err(Error::Failed(why)),
+        }
+    };
+    let announced = async {
+        announcement.nats = first_word(status, NATS_WAIT).await;
+        announce(&announcement);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        outcome = ended => outcome?,
+        () = announced => {}
+    }
+
+    tracing::info!(seconds = drain.as_secs(), "stopping: attempts in flight may end; a second signal stops at once");
+    stop.cancel();
+    let drained = async {
+        let whole = handle.drain(drain).await;
+        let _ = tokio::time::timeout(drain, api).await;
+        bus.close().await;
+        telemetry.shutdown(TELEMETRY_WAIT).await;
+        whole
+    };
+    tokio::select! {
+        whole = drained => {
+            if !whole {
+                tracing::warn!("some attempts had not ended; they count as cut off and go on at the next start");
+            }
+            Ok(())
+        }
+        () = signals.next() => Err(Error::Interrupted),
+    }
+}
+
+/// Gives the coordinator its parts.
+async fn coordinate(
+    config: &Config,
+    loaded: Loaded,
+    (journal, recovered): (SledJournal, Recovered),
+    bus: Arc<dyn Bus>,
+    telemetry: &Telemetry,
+) -> Result<Handle, Error> {
+    let connector = HttpConnector::new(loaded.services.clone())?;
+    for (name, service) in load::stored_services(recovered.definitions.values(), &loaded.services) {
+        connector.add(name, service)?;
+    }
+    let parts = Parts {
+        catalogue: loaded.catalogue,
+        schemas: Arc::new(Schemas(loaded.registry)),
+        journal: Arc::new(journal),
+        recovered,
+        bus,
+        connector: Arc::new(connector),
+        clock: Arc::new(SystemClock),
+        spans: telemetry.spans(),
+        metrics: Arc::default(),
+        options: options::coordinator(config),
+    };
+    Ok(parts.start().await?)
+}
+
+/// Waits until NATS is ready or says what is wrong, at most so long.
+async fn first_word(mut status: watch::Receiver<bus::Status>, wait: Duration) -> bus::Status {
+    let _ = tokio::time::timeout(wait, status.wait_for(|status| status.ready)).await;
+    status.borrow().clone()
+}
+
+/// Every connection and every sled store holds files; the usual soft limit of 1,024 is for programs that
+/// use `select`.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current < maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        tracing::warn!(%error, ?current, "the limit of open files could not be raised");
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, journal::Error> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => Ok(result?),
+        Err(error) => Err(Error::Failed(format!("the journal could not be opened: {error}"))),
+    }
+}

@@ -1,0 +1,72 @@
+//! The configuration's sections → what each part takes.
+
+use std::path::PathBuf;
+
+use crate::config::{self, Config};
+use crate::{api, bus, coordinator, journal, telemetry};
+
+/// Events that the inbox knows by source and id; 48 bytes each.
+const INBOX_EVENTS_MAX: usize = 1_000_000;
+
+pub fn telemetry(config: &Config) -> telemetry::Settings {
+    let telemetry = &config.telemetry;
+    telemetry::Settings {
+        otlp: telemetry.otlp.clone(),
+        service: telemetry.service.clone(),
+        sampling: telemetry.sampling,
+        log: telemetry.log.clone(),
+        log_format: match telemetry.log_format {
+            config::LogFormat::Auto => telemetry::Format::Auto,
+            config::LogFormat::Text => telemetry::Format::Text,
+            config::LogFormat::Json => telemetry::Format::Json,
+        },
+    }
+}
+
+pub fn journal(config: &Config) -> journal::Options {
+    let journal = &config.journal;
+    journal::Options {
+        generation_bytes: journal.generation_bytes,
+        retention: journal::Retention { age: journal.retention, bytes: journal.retention_bytes },
+        keys_keep: journal.keys_keep,
+        keys_max: journal.keys_max,
+        inbox_window: journal.inbox_window,
+        inbox_max: INBOX_EVENTS_MAX,
+        free_bytes_min: journal.free_bytes_min,
+        ..journal::Options::new(PathBuf::from(&journal.path))
+    }
+}
+
+pub fn bus(config: &Config) -> bus::Options {
+    let nats = &config.nats;
+    let age = |span: Option<crate::time::Span>| span.map(crate::time::Span::to_std);
+    bus::Options {
+        monitor_urls: nats.monitor_url.iter().cloned().collect(),
+        durability: match nats.durability {
+            config::Durability::Strict => bus::Durability::Strict,
+            config::Durability::TrustServer => bus::Durability::TrustServer,
+        },
+        consumer: nats.consumer.clone(),
+        replicas: usize::from(nats.replicas),
+        events: bus::Limits { bytes_max: nats.events_bytes_max, age_max: age(nats.events_age_max) },
+        dead_letters: bus::Limits { bytes_max: nats.dead_letters_bytes_max, age_max: age(nats.dead_letters_age_max) },
+        event_bytes_max: nats.event_bytes_max,
+        ack_pending_max: nats.max_ack_pending as usize,
+        ..bus::Options::new(nats.url.clone())
+    }
+}
+
+pub fn coordinator(config: &Config) -> coordinator::Options {
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    coordinator::Options { shards: config.runs.workers.unwrap_or_else(cores), ..coordinator::Options::default() }
+}
+
+pub fn api(config: &Config) -> api::Options {
+    let api = &config.api;
+    api::Options {
+        token: api.token.clone(),
+        body_bytes_max: api.body_bytes_max,
+        rate: api.rate,
+        connections_max: api.connections_max as usize,
+    }
+}
