@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+
 use super::yaml::Place;
 
 /// One finding. All of them are reported at once.
@@ -71,17 +73,20 @@ impl Diagnostic {
 }
 
 impl fmt::Display for Diagnostic {
-    /// The finding with its line, a caret and the help, without a line break at the end.
+    /// The finding with its line, a caret and the help, as saga files show theirs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "error[{}]: {}", self.code, self.message)?;
-        if self.line == 0 {
-            writeln!(f, "  --> {}", self.file)?;
+        let bytes = |chars: usize| self.source.char_indices().nth(chars).map_or(self.source.len(), |(at, _)| at);
+        let start = self.column.saturating_sub(1);
+        let title = Level::ERROR.primary_title(self.message.as_str()).id(self.code);
+        let help = Level::HELP.message(self.help.as_str());
+        let group = if self.line == 0 {
+            title.element(help)
         } else {
-            writeln!(f, "  --> {}:{}:{}", self.file, self.line, self.column)?;
-            writeln!(f, "{:>4} | {}", self.line, self.source)?;
-            writeln!(f, "     | {}{}", " ".repeat(self.column.saturating_sub(1)), "^".repeat(self.width.max(1)))?;
-        }
-        write!(f, "  help: {}", self.help)
+            let caret = AnnotationKind::Primary.span(bytes(start)..bytes(start + self.width));
+            let line = Snippet::source(self.source.as_str()).line_start(self.line).path(self.file.as_str());
+            title.element(line.fold(false).annotation(caret)).element(help)
+        };
+        f.write_str(&Renderer::plain().render(&[group]))
     }
 }
 impl std::error::Error for Diagnostic {}

@@ -159,7 +159,8 @@ impl Config {
 
 fn read(file: Option<Source>, outside: &dyn Outside) -> Result<Config, Vec<Diagnostic>> {
     let reference = Arc::new(Source { name: REFERENCE_NAME.to_owned(), text: REFERENCE.to_owned() });
-    let reference = yaml::read(&reference)?.expect("the reference is not empty");
+    let mut reference = yaml::read(&reference)?.expect("the reference is not empty");
+    reader::without_services(&mut reference);
     let file = match file {
         Some(source) => yaml::read(&Arc::new(source))?,
         None => None,

@@ -84,24 +84,18 @@ impl<'a> Reader<'a> {
         self.findings.push(Diagnostic::at(place, code, message, help));
     }
 
-    /// Returns the node of a path that the reference has.
-    ///
-    /// # Panics
-    /// When the reference lacks it: a test reads them all.
+    /// Returns the node of a path. The reference has them all; below a section that was refused for its
+    /// shape, the nearest there is.
     pub(super) fn node(&self, path: &str) -> Node {
-        let step = |node: &'_ Node, key: &str| match &node.value {
-            Value::Map(entries) => entries.iter().find(|entry| entry.key == key).map(|entry| entry.node.clone()),
-            Value::Nothing | Value::Text(_) | Value::List => None,
-        };
-        let mut node = self.tree.clone();
+        let mut node = &self.tree;
         for key in path.split('.') {
-            match step(&node, key) {
-                Some(next) => node = next,
-                // A section that is no mapping: what is asked of it is asked of that, and refused.
-                None => return node,
+            let Value::Map(entries) = &node.value else { break };
+            match entries.iter().find(|entry| entry.key == key) {
+                Some(entry) => node = &entry.node,
+                None => break,
             }
         }
-        node
+        node.clone()
     }
 
     pub(super) fn text(&mut self, path: &str) -> String {
@@ -302,6 +296,15 @@ impl<'a> Reader<'a> {
                 self.note(&node.place, SECRET, format!("the secret `{name}` cannot be read: {error}"), help);
                 None
             }
+        }
+    }
+}
+
+/// Takes the services out: those of the reference belong to the repository's sagas, not to everybody's.
+pub(super) fn without_services(reference: &mut Node) {
+    if let Value::Map(entries) = &mut reference.value {
+        for entry in entries.iter_mut().filter(|entry| entry.key == "services") {
+            entry.node.value = Value::Map(Vec::new());
         }
     }
 }

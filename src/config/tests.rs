@@ -54,6 +54,10 @@ fn the_reference_is_the_default() {
     assert!(config.services.is_empty());
     assert_eq!(loaded("", &Given::default()).unwrap(), config, "an empty file changes nothing");
     assert_eq!(loaded("nats:\n", &Given::default()).unwrap(), config, "nor does an empty section");
+    let itself = loaded(REFERENCE, &Given::default()).unwrap();
+    let names: Vec<&str> = itself.services.keys().map(ServiceName::as_str).collect();
+    assert_eq!(names, ["inventory", "payments", "shipping"]);
+    assert_eq!(Config { services: BTreeMap::new(), ..itself }, config, "it says of itself what is built in");
 }
 
 #[test]
@@ -184,7 +188,7 @@ fn a_finding_shows_its_line() {
     let found = loaded("nats:\n  durability: srict # yes\n", &Given::default()).unwrap_err();
     assert_eq!(
         found[0].to_string(),
-        "error[C006]: `nats.durability` cannot be `srict`\n  --> test.yaml:2:15\n   2 |   durability: srict # yes\n     |               ^^^^^\n  help: did you mean `strict`?"
+        "error[C006]: `nats.durability` cannot be `srict`\n --> test.yaml:2:15\n  |\n2 |   durability: srict # yes\n  |               ^^^^^\n  |\n  = help: did you mean `strict`?"
     );
     let found = loaded("keys: {}\n", &Given::default()).unwrap_err();
     assert_eq!(found[0].help, "did you mean `journal.keys`?");

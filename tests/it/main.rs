@@ -2,6 +2,7 @@
 
 mod arrows;
 mod bus;
+mod compose;
 mod connector;
 mod connector_peer;
 mod coordinator;
