@@ -212,3 +212,14 @@ fn a_file_that_is_not_there() {
     let found = Config::load(Some(Path::new("nowhere/backstitch.yaml"))).unwrap_err();
     assert_eq!((found.len(), found[0].code, found[0].line), (1, "C001", 0));
 }
+
+#[test]
+fn every_code_is_explained() {
+    let page = include_str!("../../docs/configuration.md");
+    let source = include_str!("diagnostic.rs");
+    let codes: Vec<&str> = source.split('"').filter(|word| word.len() == 4 && word.starts_with('C')).collect();
+    assert_eq!(codes.len(), 11);
+    for code in codes {
+        assert!(page.contains(&format!("| {code} |")), "docs/configuration.md lacks {code}");
+    }
+}

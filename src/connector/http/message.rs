@@ -1,8 +1,6 @@
 //! Builds the request: our own headers, the author's, the service's sign-in. Every value is parsed,
 //! none is inserted raw.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
@@ -58,7 +56,7 @@ impl Head {
         let method = Method::from_bytes(request.method.as_bytes())
             .ok()
             .filter(|method| *method != Method::CONNECT && *method != Method::TRACE)
-            .ok_or_else(|| format!("`{}` is no method that a step can use", request.method))?;
+            .ok_or_else(|| format!("`{}` is no method that a step can use", request.method.escape_debug()))?;
         let mut headers = HeaderMap::with_capacity(16);
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("backstitch/", env!("CARGO_PKG_VERSION"))));
@@ -86,7 +84,7 @@ impl Head {
         headers.insert(TRACEPARENT, value("traceparent", &ours.trace.traceparent())?);
         headers.remove(TRACESTATE);
         // Others wrote it: one that cannot be sent is left out, the trace goes on without it.
-        if let Some(Ok(state)) = ours.trace.tracestate.as_deref().map(HeaderValue::from_str) {
+        if let Some(state) = ours.trace.tracestate.as_deref().and_then(ascii) {
             headers.insert(TRACESTATE, state);
         }
         headers.insert(CORRELATION_ID, lenient(&ours.correlation_id));
@@ -127,7 +125,8 @@ fn sign_in(auth: &Auth) -> Result<(HeaderName, HeaderValue), String> {
 }
 
 fn author_header(headers: &mut HeaderMap, name: &str, text: &str) -> Result<(), String> {
-    let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("`{name}` is no header name"))?;
+    let parsed =
+        HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("`{}` is no header name", name.escape_debug()))?;
     if FRAMING.contains(&parsed.as_str()) {
         return Err(format!("the header `{name}` is not a step's to set"));
     }
@@ -136,38 +135,42 @@ fn author_header(headers: &mut HeaderMap, name: &str, text: &str) -> Result<(), 
 }
 
 fn value(name: &str, text: &str) -> Result<HeaderValue, String> {
-    HeaderValue::from_str(text)
-        .map_err(|_| format!("the header `{name}` holds a character that cannot be sent; percent-encode it"))
+    ascii(text).ok_or_else(|| format!("the header `{name}` holds a character that cannot be sent; percent-encode it"))
 }
 
 /// Makes a value of any text, percent-encoding what cannot be sent: a publisher's correlation id must
 /// not stop a call.
 fn lenient(text: &str) -> HeaderValue {
     const REST: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b'%');
-    let sendable: Cow<'_, str> = match HeaderValue::from_str(text) {
-        Ok(value) => return value,
-        Err(_) => percent_encoding::utf8_percent_encode(text, REST).into(),
-    };
-    HeaderValue::from_str(&sendable).unwrap_or_else(|_| HeaderValue::from_static(""))
+    ascii(text)
+        .or_else(|| ascii(&percent_encoding::utf8_percent_encode(text, REST).to_string()))
+        .unwrap_or_else(|| HeaderValue::from_static(""))
+}
+
+/// Visible ASCII, space and tab: what every server reads alike.
+fn ascii(text: &str) -> Option<HeaderValue> {
+    HeaderValue::from_str(text).ok().filter(|_| text.is_ascii())
 }
 
 /// Appends a call's path to the service's own.
 fn target(base: &str, target: &str) -> Result<Uri, String> {
+    // Shown with its control characters escaped: a message is one line.
+    let shown = target.escape_debug();
     let path = target.split(['?', '#']).next().unwrap_or_default();
     if !(target.is_empty() || target.starts_with(['/', '?'])) {
-        return Err(format!("the path `{target}` must begin with `/`"));
+        return Err(format!("the path `{shown}` must begin with `/`"));
     }
     if target.contains('#') {
-        return Err(format!("the path `{target}` holds a `#`; write %23"));
+        return Err(format!("the path `{shown}` holds a `#`; write %23"));
     }
     let dots = |segment: &str| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");
     if path.split('/').any(dots) {
         // A value from data must not climb out of the path that the author wrote.
-        return Err(format!("the path `{target}` holds a `.` or `..` segment"));
+        return Err(format!("the path `{shown}` holds a `.` or `..` segment"));
     }
     let slash = if base.is_empty() && path.is_empty() { "/" } else { "" };
     let whole = format!("{base}{slash}{target}");
-    whole.parse().map_err(|error| format!("the path `{whole}` cannot be sent: {error}"))
+    whole.parse().map_err(|error| format!("the path `{shown}` cannot be sent: {error}"))
 }
 
 /// A body sent from where it lies.
@@ -231,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_correlation_id_is_always_sendable() {
-        for (text, expected) in [("A-1", "A-1"), ("100%", "100%"), ("ü\r\n%", "%C3%BC%0D%0A%25")] {
+        for (text, expected) in [("A-1", "A-1"), ("100%", "100%"), ("ü", "%C3%BC"), ("ü\r\n%", "%C3%BC%0D%0A%25")] {
             assert_eq!(lenient(text), expected, "{text:?}");
         }
     }
