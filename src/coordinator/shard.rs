@@ -2,6 +2,7 @@
 //! is on its way to the disk the others wait, and nothing leaves.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -24,8 +25,8 @@ use crate::connector::Connector;
 use crate::definition::SagaDefinition;
 use crate::id::RunId;
 use crate::journal::{Change, Durable, InboxMark, Journal, OutboxEntry};
-use crate::saga::{self, Activity, Command, Fact, Input, Rejected, Rules};
-use crate::time::Clock;
+use crate::saga::{self, Activity, Command, Fact, Input, LockState, Rejected, Rules, SagaState, decide};
+use crate::time::{Clock, Timestamp};
 
 /// Messages taken in one go before commits are looked at again.
 const DRAIN_MAX: usize = 64;
@@ -125,9 +126,9 @@ pub enum Message {
 /// What open runs are listed by.
 pub struct OpenFilter {
     pub filter: RunFilter,
-    pub since: Option<crate::time::Timestamp>,
+    pub since: Option<Timestamp>,
     /// Older than this start (or the same moment and a smaller id).
-    pub before: Option<(crate::time::Timestamp, RunId)>,
+    pub before: Option<(Timestamp, RunId)>,
     pub limit: usize,
 }
 
@@ -135,7 +136,7 @@ pub struct OpenFilter {
 struct Pending {
     run: RunId,
     moved: Move,
-    at: crate::time::Timestamp,
+    at: Timestamp,
     outbox: Vec<OutboxEntry>,
     reply: Option<Reply>,
     started: Option<oneshot::Sender<Result<Started, StartError>>>,
@@ -288,10 +289,13 @@ impl Shard {
         let now = self.shared.clock.now();
         let check = Arc::clone(&self.shared.check);
         let rules = Rules { definition: &definition, check_event: check.as_ref() };
-        let facts = saga::start(&rules, start, now);
-        let Some(Fact::RunStarted(begun)) = facts.first() else { return };
-        let mut state = saga::begin(&definition, begun, now);
-        let moved = carry_on(&rules, &mut state, facts, now, GoOn::Yes);
+        // A panic in the core is this start's alone.
+        let begun = catch_unwind(AssertUnwindSafe(|| begin(&rules, start, now, &self.shared.locks)));
+        let Ok(Some((state, moved))) = begun else {
+            let reason = "an internal error; report it".to_owned();
+            let _ = reply.send(Err(StartError::Unavailable { reason }));
+            return;
+        };
         self.shared.open_runs.fetch_add(1, Ordering::Relaxed);
         self.runs.insert(id, Run::new(Arc::clone(&definition), state, 1));
         self.repeated.insert(id, Vec::new());
@@ -355,7 +359,7 @@ impl Shard {
         &mut self,
         id: RunId,
         moved: Move,
-        at: crate::time::Timestamp,
+        at: Timestamp,
         inbox: Option<InboxMark>,
         reply: Option<Reply>,
         started: Option<oneshot::Sender<Result<Started, StartError>>>,
@@ -395,7 +399,7 @@ impl Shard {
         _durable: &Durable<()>,
         id: RunId,
         moved: Move,
-        at: crate::time::Timestamp,
+        at: Timestamp,
         outbox: Vec<OutboxEntry>,
         reply: Option<Reply>,
         started: Option<oneshot::Sender<Result<Started, StartError>>>,
@@ -485,6 +489,27 @@ impl Shard {
             }
         }
     }
+}
+
+/// Begins a run. A lock that is free is taken in the same move: that saves a commit, and nobody sees it
+/// before the commit.
+fn begin(rules: &Rules, start: saga::Start, now: Timestamp, locks: &Locks) -> Option<(SagaState, Move)> {
+    let facts = saga::start(rules, start, now);
+    let Some(Fact::RunStarted(begun)) = facts.first() else { return None };
+    let mut state = saga::begin(rules.definition, begun, now);
+    let mut moved = carry_on(rules, &mut state, facts, now, GoOn::Yes);
+    let wanted = match &state.lock {
+        LockState::Wanted { name } => Some(name.clone()),
+        LockState::None | LockState::Held { .. } => None,
+    };
+    if wanted.is_some_and(|name| locks.acquire(&name, state.begun.run)) {
+        let granted = decide(rules, &state, Input::LockGranted, now).unwrap_or_default();
+        let more = carry_on(rules, &mut state, granted, now, GoOn::Yes);
+        moved.facts.extend(more.facts);
+        moved.commands.extend(more.commands);
+        moved.cut |= more.cut;
+    }
+    Some((state, moved))
 }
 
 fn conflict(start: &saga::Start) -> StartError {
