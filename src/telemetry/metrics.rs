@@ -1,6 +1,7 @@
 //! Figures in Prometheus' text format (version 0.0.4). Names and labels are fixed here; a label's values
 //! come from configuration and definitions, never from data, and are bounded all the same.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -134,7 +135,16 @@ fn line(text: &mut String, name: &str, labels: &str, value: &str) {
 #[derive(Debug)]
 pub struct Family<T> {
     labels: &'static [&'static str],
-    series: RwLock<BTreeMap<Vec<String>, Arc<T>>>,
+    /// By the values with [`BETWEEN`] between them.
+    series: RwLock<BTreeMap<Box<str>, Arc<T>>>,
+}
+
+/// Stands between label values in a key: a control character that no name holds.
+const BETWEEN: char = '\u{1f}';
+
+thread_local! {
+    /// Keys are put together here: looking up a figure, several times for each transition, allocates nothing.
+    static KEY: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
 impl<T: Default> Family<T> {
@@ -142,21 +152,34 @@ impl<T: Default> Family<T> {
         Self { labels, series: RwLock::default() }
     }
 
-    /// Returns the figure of these label values, in the labels' order; keep it where it is used often.
+    /// Returns the figure of these label values, in the labels' order.
     pub fn with(&self, values: &[&str]) -> Arc<T> {
         debug_assert_eq!(values.len(), self.labels.len(), "one value per label");
-        let mut key: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
-        if let Some(found) = self.series.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            return Arc::clone(found);
-        }
-        let mut series = self.series.write().unwrap_or_else(PoisonError::into_inner);
-        if series.len() >= SERIES_MAX {
-            key = vec![OTHER.to_owned(); self.labels.len()];
-        }
-        Arc::clone(series.entry(key).or_default())
+        KEY.with_borrow_mut(|key| {
+            key.clear();
+            for (at, value) in values.iter().enumerate() {
+                if at > 0 {
+                    key.push(BETWEEN);
+                }
+                key.push_str(value);
+            }
+            if let Some(found) = self.series.read().unwrap_or_else(PoisonError::into_inner).get(key.as_str()) {
+                return Arc::clone(found);
+            }
+            self.begun(key)
+        })
     }
 
-    /// Sets all gauges of the family to nothing, before they are set anew.
+    fn begun(&self, key: &str) -> Arc<T> {
+        let mut series = self.series.write().unwrap_or_else(PoisonError::into_inner);
+        if series.len() < SERIES_MAX || series.contains_key(key) {
+            return Arc::clone(series.entry(key.into()).or_default());
+        }
+        let other = vec![OTHER; self.labels.len()].join(BETWEEN.encode_utf8(&mut [0; 4]));
+        Arc::clone(series.entry(other.into()).or_default())
+    }
+
+    /// Removes all series of the family, before they are set anew.
     pub fn clear(&self) {
         self.series.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -251,9 +274,9 @@ fn render<T: Series>(text: &mut String, name: &str, help: &str, family: &Family<
         // A figure without labels is there from the start, at zero.
         return T::default().write(text, name, "");
     }
-    for (values, one) in series.iter() {
-        let labels: Vec<String> =
-            family.labels.iter().zip(values).map(|(label, value)| format!("{label}=\"{}\"", escaped(value))).collect();
+    for (key, one) in series.iter() {
+        let values = family.labels.iter().zip(key.split(BETWEEN));
+        let labels: Vec<String> = values.map(|(label, value)| format!("{label}=\"{}\"", escaped(value))).collect();
         one.write(text, name, &labels.join(","));
     }
 }

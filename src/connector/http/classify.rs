@@ -12,8 +12,6 @@ use crate::problem::{Problem, kind};
 use crate::request::{Again, Answer, Attempt, Effect};
 use crate::resilience::Report;
 
-/// serde_json reads no deeper, so what is deeper could not be used by any expression.
-const ANSWER_DEPTH_MAX: usize = 127;
 /// Titles and details of a participant's problem go into lists and logs; more is cut off.
 const PROBLEM_TEXT_CHARS_MAX: usize = 1_000;
 
@@ -110,35 +108,11 @@ fn body(raw: &Raw) -> Result<Payload, String> {
 
 fn json(bytes: &[u8]) -> Result<Payload, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| format!("the answer is no UTF-8: {error}"))?;
-    if is_deeper_than(text, ANSWER_DEPTH_MAX) {
-        return Err(format!("the answer is nested deeper than {ANSWER_DEPTH_MAX}"));
-    }
-    Payload::parse(text).map_err(|error| format!("the answer is no JSON: {error}"))
+    Payload::parse(text).map_err(|error| format!("the answer is no JSON that can be read: {error}"))
 }
 
 fn text(bytes: &[u8]) -> Payload {
     Payload::of(&*String::from_utf8_lossy(bytes))
-}
-
-/// True when brackets nest deeper than `max`. Reading raw JSON does not look at depth.
-fn is_deeper_than(json: &str, max: usize) -> bool {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in json.bytes() {
-        match (in_string, byte) {
-            (true, _) if escaped => escaped = false,
-            (true, b'\\') => escaped = true,
-            (_, b'"') => in_string = !in_string,
-            (false, b'[' | b'{') => {
-                depth += 1;
-                if depth > max {
-                    return true;
-                }
-            }
-            (false, b']' | b'}') => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    false
 }
 
 /// Returns `application/json` of `Application/JSON; charset=utf-8`.
