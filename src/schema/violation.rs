@@ -160,6 +160,6 @@ mod tests {
         let found = violations(r#"{"type": "integer"}"#, &format!("\"{name}\""));
         assert!(!found[0].contains("nnn"));
         let deep = format!("{}{}", "[".repeat(1_000), "]".repeat(1_000));
-        assert_eq!(violations("true", &deep).len(), 1, "too deep to be read");
+        assert!(Payload::parse(deep).is_err(), "too deep to be read, so it never comes here");
     }
 }
