@@ -6,6 +6,7 @@ mod compose;
 mod connector;
 mod connector_peer;
 mod coordinator;
+mod journal_damage;
 mod journal_generations;
 mod journal_store;
 mod journal_support;

@@ -51,10 +51,11 @@ impl Fold {
     pub fn generation(&mut self, store: &Store, number: u64, journal: [u8; 8]) -> Result<Folded, Error> {
         let mut folded = Folded::default();
         self.ledger.written.clear();
+        let mut order = CommitCheck::new(number, journal);
         store.scan(|commit| {
             let damaged =
                 |reason: String| Error::damaged(store.dir(), format!("commit {}: {reason}", commit.header.commit));
-            check_place(&commit, &folded, number, journal).map_err(damaged)?;
+            order.check(&commit.header).map_err(damaged)?;
             if folded.first_commit == 0 {
                 folded.first_commit = commit.header.commit;
             }
@@ -135,19 +136,36 @@ impl Fold {
     }
 }
 
-/// Checks that a commit is the one that belongs there.
-fn check_place(commit: &Commit, before: &Folded, generation: u64, journal: [u8; 8]) -> Result<(), String> {
-    let header = &commit.header;
-    if header.journal != journal {
-        return Err("it belongs to another journal".to_owned());
+/// Checks that each commit is the one that belongs there.
+pub struct CommitCheck {
+    generation: u64,
+    journal: [u8; 8],
+    last: u64,
+}
+
+impl CommitCheck {
+    /// Begins with a generation's first commit.
+    pub fn new(generation: u64, journal: [u8; 8]) -> Self {
+        Self { generation, journal, last: 0 }
     }
-    if header.generation != generation {
-        return Err(format!("it belongs to generation {}", header.generation));
+
+    /// Checks the next commit.
+    ///
+    /// # Errors
+    /// Says what is wrong with its place.
+    pub fn check(&mut self, header: &pack::CommitHeader) -> Result<(), String> {
+        if header.journal != self.journal {
+            return Err("it belongs to another journal".to_owned());
+        }
+        if header.generation != self.generation {
+            return Err(format!("it belongs to generation {}", header.generation));
+        }
+        if self.last != 0 && header.commit != self.last + 1 {
+            return Err(format!("the commits from {} on are missing", self.last + 1));
+        }
+        self.last = header.commit;
+        Ok(())
     }
-    if before.last_commit != 0 && header.commit != before.last_commit + 1 {
-        return Err(format!("the commits from {} on are missing", before.last_commit + 1));
-    }
-    Ok(())
 }
 
 /// Calls `visit` for each record of a commit; returns how many there are.

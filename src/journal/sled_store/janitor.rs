@@ -63,8 +63,7 @@ impl Writer {
     /// Starts whatever is due.
     pub fn tidy(&mut self) -> Result<(), Error> {
         let now = Instant::now();
-        let just_looked = self.janitor.looked.is_some_and(|looked| now.duration_since(looked) < RETENTION_EVERY);
-        if just_looked || self.janitor.is_busy() {
+        if self.janitor.is_busy() {
             return Ok(());
         }
         let previous = self.shared.view().previous.clone();
@@ -81,6 +80,9 @@ impl Writer {
             return Ok(());
         }
         self.janitor.seal_not_before = None;
+        if self.janitor.looked.is_some_and(|looked| now.duration_since(looked) < RETENTION_EVERY) {
+            return Ok(());
+        }
         self.janitor.looked = Some(now);
         self.retain()
     }
@@ -98,10 +100,15 @@ impl Writer {
         if !too_old && !too_many {
             return Ok(());
         }
+        let shared = self.shared.clone();
+        let Some(_quiet) = shared.try_quiet() else { return Ok(()) };
         // HEAD first: from here on nobody misses the directory.
         self.state.oldest = oldest.number + 1;
         self.head.write_both(&self.state)?;
-        self.shared.view_mut().sealed.retain(|sealed| sealed.number != oldest.number);
+        let mut view = self.shared.view_mut();
+        view.sealed.retain(|sealed| sealed.number != oldest.number);
+        self.shared.set_head(self.state);
+        drop(view);
         self.shared.stores.forget(oldest.number);
         let aside = self.shared.path.join(format!("{REMOVED_PREFIX}{:08}", oldest.number));
         fs::rename(oldest.dir(), &aside).map_err(|error| Error::io("rename", oldest.dir(), &error))?;
@@ -121,6 +128,7 @@ pub fn remove(dir: &Path) {
 
 /// Writes the index of a generation and its tombstones, then serves it from there.
 fn seal(shared: &Shared, previous: &Arc<Generation>, now: Timestamp) -> Result<(), Error> {
+    let _quiet = shared.quiet();
     let keys = shared.view().keys.clone();
     let keys = add_keys(&keys, shared, previous, now)?;
     let sealed = Sealed::write(previous.store.dir(), previous.number, previous.at, &previous.index)?;

@@ -80,6 +80,14 @@ impl Keys {
         Ok(None)
     }
 
+    /// Reads every page.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] names the page that fails its checksum.
+    pub fn check(&self) -> Result<(), Error> {
+        self.files.iter().try_for_each(|file| file.pages.all().map(|_| ()))
+    }
+
     /// Returns how many keys are known.
     pub fn count(&self) -> u64 {
         self.files.iter().map(|file| file.pages.count).sum()

@@ -18,7 +18,9 @@ use super::{
 use crate::id::RunId;
 use crate::time::{Clock, Span, Timestamp};
 
+mod backup;
 mod disk;
+mod export;
 mod fold;
 mod head;
 mod index;
@@ -36,9 +38,13 @@ mod sealed;
 mod shared;
 mod store;
 mod turn;
+mod verify;
 mod writer;
 
+pub use backup::{BackupReport, backup, restore};
+pub use export::export;
 pub use store::Sync;
+pub use verify::{GenerationReport, VerifyReport, verify};
 
 use shared::{Request, Shared};
 use writer::Writer;
@@ -126,7 +132,7 @@ impl SledJournal {
         let disk = disk::Disk::new(&options.path, options.free_bytes_min);
         let open::Opened { lock, head, state, live_bytes, view, ledger, recovered } = opened;
         let store = view.live.store.clone();
-        let shared = Arc::new(Shared::new(options, view));
+        let shared = Arc::new(Shared::new(options, view, state));
         shared.set_accepts(disk.accepts(disk.free_bytes()));
         shared.stats().generation = state.generation;
         let mut writer = Writer {

@@ -65,10 +65,19 @@ impl Shared {
         drop(view);
         for sealed in sealed.iter().rev() {
             if let Some(places) = sealed.run(run)? {
-                return Ok(vec![(self.stores.get(sealed)?, places)]);
+                return Ok(self.sealed_store(sealed)?.map(|store| (store, places)).into_iter().collect());
             }
         }
         Ok(found)
+    }
+
+    /// Opens a sealed store; none when its retention passed a moment ago.
+    fn sealed_store(&self, sealed: &Sealed) -> Result<Option<Arc<Store>>, Error> {
+        match self.stores.get(sealed) {
+            Ok(store) => Ok(Some(store)),
+            Err(_) if !self.view().sealed.iter().any(|kept| kept.number == sealed.number) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Lists finished runs, newest end first.
@@ -102,9 +111,10 @@ impl Shared {
         let mut found = Vec::new();
         for (_, place, source) in candidates.into_iter().take(limit) {
             let store = match source {
-                Source::Open(at) => stores[at].clone(),
-                Source::Sealed(sealed) => self.stores.get(&sealed)?,
+                Source::Open(at) => Some(stores[at].clone()),
+                Source::Sealed(sealed) => self.sealed_store(&sealed)?,
             };
+            let Some(store) = store else { continue };
             let ended = read_ended(&store, place)?;
             if filter.matches(&ended.index) {
                 found.push((ended.index, ended.summary));

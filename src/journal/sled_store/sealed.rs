@@ -1,6 +1,7 @@
 //! A generation that is no longer written: its index as sorted pages, its store opened when a look-up
 //! needs a record. Nothing of it is needed to open the journal.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,7 +21,7 @@ const ENDED_BYTES: usize = 68;
 /// In place of a sequence: the entry is the record with the run's end.
 const ENDED_ENTRY: u64 = u64::MAX;
 /// Sealed stores kept open for the next look-up; each has a cache of its own.
-const OPEN_MAX: usize = 3;
+const OPEN_MAX: usize = 8;
 
 /// A finished run in the order of ends.
 pub type EndKey = (Timestamp, RunId);
@@ -158,6 +159,32 @@ impl Sealed {
         let entries = page.chunks_exact(ENDED_BYTES).take(wanted).rev().take(limit);
         let decoded: Result<Vec<_>, Unreadable> = entries.map(ended_entry).collect();
         decoded.map_err(|error| Error::damaged(self.ended.path(), error.to_string()))
+    }
+
+    /// Returns the runs that have records behind a commit.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] names the page.
+    pub fn runs_behind(&self, commit: u64) -> Result<BTreeSet<RunId>, Error> {
+        let mut runs = BTreeSet::new();
+        for entry in self.runs.all()?.chunks_exact(RUN_BYTES) {
+            let (_, place) = run_entry(entry).map_err(|error| Error::damaged(&self.dir, error.to_string()))?;
+            if place.commit > commit {
+                let run =
+                    Take::new(entry, "a run").array().map_err(|error| Error::damaged(&self.dir, error.to_string()))?;
+                runs.insert(RunId(Uuid::from_bytes(run)));
+            }
+        }
+        Ok(runs)
+    }
+
+    /// Reads every page.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] names the page that fails its checksum.
+    pub fn check(&self) -> Result<(), Error> {
+        self.runs.all()?;
+        self.ended.all().map(|_| ())
     }
 
     pub fn dir(&self) -> &Path {

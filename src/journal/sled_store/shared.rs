@@ -3,11 +3,14 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{
+    Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError,
+};
 
 use tokio::sync::oneshot;
 
 use super::Options;
+use super::head::HeadState;
 use super::index::Index;
 use super::keys::Keys;
 use super::sealed::{OpenStores, Sealed};
@@ -75,11 +78,24 @@ pub struct Shared {
     accepts: AtomicBool,
     /// Stores of sealed generations.
     pub stores: OpenStores,
+    /// What HEAD said after the last commit.
+    head: Mutex<HeadState>,
+    /// Held while files are copied or read as a whole: nothing is sealed, merged or removed meanwhile.
+    quiet: Mutex<()>,
+}
+
+/// What is durable at one moment, to be read at leisure.
+pub struct Snapshot {
+    pub live_number: u64,
+    pub live: Arc<Store>,
+    pub previous: Option<Arc<Generation>>,
+    pub sealed: Vec<Arc<Sealed>>,
+    pub keys: Arc<Keys>,
 }
 
 impl Shared {
     /// Shares what was opened.
-    pub fn new(options: Options, view: View) -> Self {
+    pub fn new(options: Options, view: View, head: HeadState) -> Self {
         Self {
             path: options.path.clone(),
             options,
@@ -89,6 +105,8 @@ impl Shared {
             stats: Mutex::default(),
             accepts: AtomicBool::new(true),
             stores: OpenStores::default(),
+            head: Mutex::new(head),
+            quiet: Mutex::default(),
         }
     }
 
@@ -116,6 +134,39 @@ impl Shared {
 
     pub fn view_mut(&self) -> RwLockWriteGuard<'_, View> {
         self.view.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what HEAD says, with the commits that readers may see.
+    pub fn set_head(&self, head: HeadState) {
+        *self.head.lock().unwrap_or_else(PoisonError::into_inner) = head;
+    }
+
+    /// Keeps the janitor from its work until the guard is dropped.
+    pub fn quiet(&self) -> MutexGuard<'_, ()> {
+        self.quiet.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As [`Self::quiet`], if nobody holds it.
+    pub fn try_quiet(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.quiet.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Returns HEAD and the generations that belong to it.
+    pub fn snapshot(&self) -> (HeadState, Snapshot) {
+        let view = self.view();
+        let head = *self.head.lock().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = Snapshot {
+            live_number: view.live.number,
+            live: view.live.store.clone(),
+            previous: view.previous.clone(),
+            sealed: view.sealed.clone(),
+            keys: view.keys.clone(),
+        };
+        (head, snapshot)
     }
 
     pub fn stats(&self) -> MutexGuard<'_, Stats> {

@@ -4,6 +4,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::pack;
 use super::quiet::guarded;
@@ -13,6 +14,9 @@ use crate::journal::{Error, record};
 /// Memory for pages of the generation being written: what was just written is read again only by
 /// `history` and when a run is carried along.
 const CACHE_BYTES: u64 = 64 << 20;
+
+/// Far longer than sled's threads take to let go of a file.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// Whether commits reach the disk before they are acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -64,7 +68,8 @@ impl Store {
             .flush_every_ms(None)
             .use_compression(false)
             .print_profile_on_drop(false);
-        let db = match guarded(|| config.open()) {
+        let started = Instant::now();
+        let db = match guarded(|| open_patiently(&config, started)) {
             Ok(Ok(db)) => db,
             Ok(Err(error)) => return Err(Error::damaged(dir, format!("sled cannot open it: {error}"))),
             Err(panic) => return Err(Error::damaged(dir, panic)),
@@ -207,6 +212,21 @@ impl Store {
         }
         let (record, _) = record::read(&bytes).map_err(|error| damaged(error.to_string()))?;
         Ok(record)
+    }
+}
+
+/// Opens, and waits where a store of this process that was just dropped still has the file: sled's
+/// threads let go of it a moment later. Other processes are kept away by the journal's own lock.
+fn open_patiently(config: &sled::Config, started: Instant) -> sled::Result<sled::Db> {
+    loop {
+        match config.open() {
+            Err(sled::Error::Io(error))
+                if error.to_string().contains("could not acquire lock") && started.elapsed() < LOCK_WAIT =>
+            {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            result => return result,
+        }
     }
 }
 

@@ -89,6 +89,7 @@ impl Writer {
         let mut old = std::mem::replace(&mut view.live, live);
         old.at = at;
         view.previous = Some(Arc::new(old));
+        self.shared.set_head(state);
         drop(view);
         let mut stats = self.shared.stats();
         stats.generation = state.generation;
@@ -165,6 +166,7 @@ impl Writer {
                 *entry = (self.state.generation, place);
             }
         }
+        self.shared.set_head(self.state);
         drop(view);
         self.stream = stream;
         if !done {

@@ -186,6 +186,7 @@ impl Writer {
                 }
             }
         }
+        self.shared.set_head(self.state);
         drop(view);
         let mut stats = self.shared.stats();
         stats.transitions += transitions;
