@@ -15,13 +15,16 @@ use super::scan;
 /// recurses over chains of prefix operators, far from the end of a 2 MiB stack.
 pub const TOKENS_MAX: usize = 512;
 
+/// Terms inside each other, chains of operators counted as such: `a + b + c` is three deep. Walking,
+/// compiling and running recurse, on a stack of 2 MiB that is not theirs alone.
+pub const TERM_DEPTH_MAX: usize = 100;
+
 /// Functions by name and number of arguments. Left out on purpose: definitions, everything that
 /// recurses or generates without a bound, the clock, the environment, input, output and `halt`, and
 /// regular expressions, whose cost no budget here can count.
 pub(super) const FUNCTIONS: &[(&str, usize)] = &[
     ("@base64", 0),
     ("@base64d", 0),
-    ("@html", 0),
     ("@json", 0),
     ("@text", 0),
     ("@uri", 0),
@@ -315,6 +318,11 @@ pub(super) fn fence<'s>(source: &'s str, allowed: &[Root]) -> Result<Fenced<'s>,
         };
         errors.into_iter().map(one).collect::<Vec<_>>()
     })?;
+    if depth(&term) > TERM_DEPTH_MAX {
+        let message = format!("an expression is at most {TERM_DEPTH_MAX} terms deep");
+        let help = Some("put a `set` step before this one to name an intermediate value".to_owned());
+        return Err(vec![CompileError { code: "X002", span: 0..source.len(), message, help }]);
+    }
     let mut walk =
         Walk { source, allowed, locals: Vec::new(), reads: Vec::new(), names: Vec::new(), errors: Vec::new() };
     walk.term(&term, false);
@@ -340,6 +348,49 @@ fn token_count(token: &Token<&str>) -> usize {
                 .sum::<usize>()
         }
         Tok::Word | Tok::Var | Tok::Fmt | Tok::Num | Tok::Sym => 1,
+    }
+}
+
+/// Returns how deep a term is. Has small frames, as it comes before the limit.
+fn depth(term: &Term<&str>) -> usize {
+    fn deepest<'t, 's: 't>(terms: impl Iterator<Item = &'t Term<&'s str>>) -> usize {
+        terms.map(depth).max().unwrap_or(0)
+    }
+    fn of_pattern(pattern: &Pattern<&str>) -> usize {
+        match pattern {
+            Pattern::Var(_) => 0,
+            Pattern::Arr(items) => 1 + items.iter().map(of_pattern).max().unwrap_or(0),
+            Pattern::Obj(members) => {
+                1 + members.iter().map(|(key, item)| depth(key).max(of_pattern(item))).max().unwrap_or(0)
+            }
+        }
+    }
+    1 + match term {
+        Term::Id | Term::Recurse | Term::Num(_) | Term::Break(_) | Term::Var(_) | Term::Arr(None) => 0,
+        Term::Str(_, parts) => deepest(parts.iter().filter_map(|part| match part {
+            StrPart::Term(term) => Some(term),
+            StrPart::Str(_) | StrPart::Char(_) => None,
+        })),
+        Term::Arr(Some(term)) | Term::Neg(term) | Term::Label(_, term) | Term::Def(_, term) => depth(term),
+        Term::Obj(members) => deepest(members.iter().flat_map(|(key, value)| std::iter::once(key).chain(value))),
+        Term::BinOp(left, BinaryOp::Pipe(Some(pattern)), right) => {
+            depth(left).max(depth(right)).max(of_pattern(pattern))
+        }
+        Term::BinOp(left, _, right) => depth(left).max(depth(right)),
+        Term::Fold(_, source, pattern, args) => depth(source).max(deepest(args.iter())).max(of_pattern(pattern)),
+        Term::TryCatch(body, handler) => depth(body).max(handler.as_ref().map_or(0, |handler| depth(handler))),
+        Term::IfThenElse(branches, otherwise) => {
+            let branches = branches.iter().flat_map(|(condition, then)| [condition, then]);
+            deepest(branches.chain(otherwise.as_deref()))
+        }
+        Term::Call(_, args) => deepest(args.iter()),
+        Term::Path(head, path) => {
+            let indexes = path.0.iter().flat_map(|(part, _)| match part {
+                Part::Index(index) => [Some(index), None],
+                Part::Range(from, to) => [from.as_ref(), to.as_ref()],
+            });
+            depth(head).max(deepest(indexes.flatten()))
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 //! budget. No clock, no randomness, no environment; nothing here can take the process down.
 
 mod counted;
+#[cfg(test)]
+mod differential;
 mod fence;
 mod jq;
 mod json;
