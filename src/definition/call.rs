@@ -9,7 +9,7 @@ use super::model::{
 };
 use super::policy::RetryPatch;
 use super::reader::{At, Map, listed, shorten};
-use super::yaml::{Meaning, Node, Yaml};
+use super::yaml::{Node, Yaml};
 use crate::expression::{Root, TextTemplate};
 use crate::id::{EventType, ServiceName};
 use crate::time::Span;
@@ -222,8 +222,8 @@ impl Loader<'_> {
 
     /// Reads `classify`.
     pub(super) fn classify(&mut self, node: &Node, at: At) -> Classify {
-        let known = ["proof", "unknown", "refused", "retry", "done"];
-        let Some(map) = self.reader.mapping(node, "`classify`", &known, &[]) else { return Classify::default() };
+        const KNOWN: &[&str] = &["proof", "unknown", "refused", "retry", "done"];
+        let Some(map) = self.reader.mapping(node, "`classify`", KNOWN, &[]) else { return Classify::default() };
         let mut read = |key: &str| map.get(key).and_then(|node| self.reader.expression(node, WITH_RESULT, at));
         Classify {
             proof: read("proof"),
@@ -249,8 +249,8 @@ impl Loader<'_> {
     }
 
     fn check(&mut self, node: &Node, own: Option<&ServiceName>, at: At) -> Option<Check> {
-        let known = ["call", "with", "happened", "output", "conclusive", "retry", "timeout"];
-        let map = self.reader.mapping(node, "`check`", &known, &[])?;
+        const KNOWN: &[&str] = &["call", "with", "happened", "output", "conclusive", "retry", "timeout"];
+        let map = self.reader.mapping(node, "`check`", KNOWN, &[])?;
         let call = self.call(map, "`check`", own, FORWARD, at);
         let happened = self.reader.required(
             map,
@@ -283,9 +283,9 @@ impl Loader<'_> {
             self.reader.find(Finding::new("S013", node.span.clone(), message).help(help));
             return None;
         }
-        let known =
-            ["call", "with", "emit", "data", "key", "if", "retry", "timeout", "ok", "on_exhausted", "on_refused"];
-        let map = self.reader.mapping(node, "`compensate`", &known, &["run", "reply", "input", "version"])?;
+        const KNOWN: &[&str] =
+            &["call", "with", "emit", "data", "key", "if", "retry", "timeout", "ok", "on_exhausted", "on_refused"];
+        let map = self.reader.mapping(node, "`compensate`", KNOWN, &["run", "reply", "input", "version"])?;
         let At::Forward(step) = at else { return None };
         let at = At::Undo { step, conditional: map.has("if") };
         let condition = match map.get("if") {
@@ -441,9 +441,4 @@ const DEFAULT_TIMEOUT: Span = Span::from_secs(30);
 
 pub(super) fn default_key_place() -> KeyPlace {
     KeyPlace::Header("idempotency-key".to_owned())
-}
-
-/// Returns a literal that is plainly the word `none`, for messages.
-pub(super) fn is_none_word(node: &Node) -> bool {
-    matches!(&node.value, Yaml::Scalar(scalar) if scalar.meaning() == Meaning::Text("none"))
 }

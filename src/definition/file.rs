@@ -14,6 +14,7 @@ use super::reader::{At, Map, Reader};
 use super::yaml::{self, Node, Yaml};
 use crate::expression::{Root, suggest};
 use crate::id::{EventType, Fingerprint, SagaName, ServiceName};
+use crate::schema::Schema;
 use crate::service::ServiceUrl;
 use crate::time::Span;
 
@@ -197,7 +198,7 @@ impl Loader<'_> {
                 let help = "rename one of them; a name means one service";
                 self.reader.find(Finding::new("S022", entry.key_span.clone(), message).help(help));
             }
-            let later = [
+            const LATER: &[&str] = &[
                 "circuit",
                 "rate_limit",
                 "auth",
@@ -208,7 +209,7 @@ impl Loader<'_> {
                 "connect_timeout",
                 "ca",
             ];
-            let Some(map) = self.reader.mapping(&entry.value, "a service in a saga file", &["url", "timeout"], &later)
+            let Some(map) = self.reader.mapping(&entry.value, "a service in a saga file", &["url", "timeout"], LATER)
             else {
                 continue;
             };
@@ -268,14 +269,28 @@ impl Loader<'_> {
         let map = self.reader.mapping(node, "`input`", &["schema"], &[])?;
         let schema = self.reader.required(map, "`input`", "schema", "an event type, or a JSON Schema")?;
         match &schema.value {
-            Yaml::Mapping(_) => Some(InputSchema::Inline(self.reader.json(schema))),
+            Yaml::Mapping(_) => {
+                let document = self.reader.json(schema);
+                if let Err(found) = Schema::compile(&document) {
+                    for mistake in found {
+                        let at = at_pointer(schema, &mistake.pointer);
+                        let span = self.reader.first_line(&at.span);
+                        self.reader.find(Finding::new(
+                            "S024",
+                            span,
+                            format!("this is no JSON Schema: {}", mistake.message),
+                        ));
+                    }
+                }
+                Some(InputSchema::Inline(document))
+            }
             Yaml::Scalar(_) | Yaml::Sequence(_) => self.event_type(schema).map(InputSchema::Event),
         }
     }
 
     fn finally(&mut self, node: &Node) -> Finally {
-        let known = ["completed", "compensated", "parked"];
-        let Some(map) = self.reader.mapping(node, "`finally`", &known, &[]) else { return Finally::default() };
+        const KNOWN: &[&str] = &["completed", "compensated", "parked"];
+        let Some(map) = self.reader.mapping(node, "`finally`", KNOWN, &[]) else { return Finally::default() };
         let ended = &[Root::Input, Root::Event, Root::Steps, Root::Saga];
         let failed = &[Root::Input, Root::Event, Root::Steps, Root::Saga, Root::Error];
         let parked = &[Root::Input, Root::Event, Root::Steps, Root::Saga, Root::Error, Root::Parked];
@@ -329,4 +344,22 @@ impl Loader<'_> {
             None => format!("add schemas/{}/v{}.json", event.name(), event.version()),
         })
     }
+}
+
+/// Finds what a JSON pointer points at, or the nearest that there is.
+fn at_pointer<'n>(node: &'n Node, pointer: &str) -> &'n Node {
+    let mut at = node;
+    for token in pointer.split('/').skip(1) {
+        let key = token.replace("~1", "/").replace("~0", "~");
+        let next = match &at.value {
+            Yaml::Mapping(entries) => entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value),
+            Yaml::Sequence(items) => key.parse::<usize>().ok().and_then(|index| items.get(index)),
+            Yaml::Scalar(_) => None,
+        };
+        match next {
+            Some(next) => at = next,
+            None => break,
+        }
+    }
+    at
 }

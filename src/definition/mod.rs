@@ -2,8 +2,11 @@
 //! Knows nothing of runs.
 
 mod call;
+mod codes;
 mod diagnostic;
 mod file;
+#[cfg(test)]
+mod fuzz;
 pub mod model;
 mod policy;
 mod reader;
@@ -15,6 +18,7 @@ mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use codes::CODES;
 pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Severity, Style, render_all};
 pub use model::*;
 pub use step::{STEPS_MAX, SWITCH_DEPTH_MAX};
@@ -51,6 +55,15 @@ impl SchemaCatalogue for BTreeSet<EventType> {
     }
     fn all(&self) -> Vec<EventType> {
         self.iter().cloned().collect()
+    }
+}
+
+impl SchemaCatalogue for crate::schema::Registry {
+    fn knows(&self, event: &EventType) -> bool {
+        self.knows(event)
+    }
+    fn all(&self) -> Vec<EventType> {
+        self.types().cloned().collect()
     }
 }
 

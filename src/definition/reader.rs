@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::diagnostic::Finding;
 use super::model::StepIndex;
 use super::yaml::{Entry, Meaning, Node, Yaml, locate};
-use crate::expression::{CompileError, Expression, Name, Read, Root, Template, TextTemplate, suggest};
+use crate::expression::{CompileError, Expression, Name, Root, Template, TextTemplate, suggest};
 use crate::payload::Payload;
 use crate::time::Span;
 
@@ -53,6 +53,9 @@ pub(super) struct Map<'n> {
     pub entries: &'n [Entry],
     /// Where to point when something is missing.
     pub span: &'n Range<usize>,
+    /// What it may have; and what the language has there, but not this version.
+    pub known: &'static [&'static str],
+    pub later: &'static [&'static str],
 }
 
 impl<'n> Map<'n> {
@@ -66,6 +69,15 @@ impl<'n> Map<'n> {
 
     pub(super) fn has(&self, key: &str) -> bool {
         self.entry(key).is_some()
+    }
+
+    /// True where a key that was refused already is why this one is missing.
+    fn explains(&self, missing: &str) -> bool {
+        self.entries.iter().any(|entry| {
+            let key = entry.key.as_str();
+            self.later.contains(&key)
+                || (!self.known.contains(&key) && suggest(key, self.known.iter().copied()) == Some(missing))
+        })
     }
 }
 
@@ -94,8 +106,8 @@ impl<'s> Reader<'s> {
         &mut self,
         node: &'n Node,
         what: &str,
-        known: &[&str],
-        later: &[&str],
+        known: &'static [&'static str],
+        later: &'static [&'static str],
     ) -> Option<Map<'n>> {
         let Yaml::Mapping(entries) = &node.value else {
             self.shape(node, "a mapping");
@@ -118,7 +130,7 @@ impl<'s> Reader<'s> {
             };
             self.find(finding);
         }
-        Some(Map { entries, span: &node.span })
+        Some(Map { entries, span: &node.span, known, later })
     }
 
     /// Reads a list.
@@ -135,7 +147,7 @@ impl<'s> Reader<'s> {
     /// Returns a key's value, or says that it is missing.
     pub(super) fn required<'n>(&mut self, map: Map<'n>, what: &str, key: &str, help: &str) -> Option<&'n Node> {
         let found = map.get(key);
-        if found.is_none() {
+        if found.is_none() && !map.explains(key) {
             let at = map.entries.first().map_or_else(|| map.span.clone(), |entry| entry.key_span.clone());
             let at = self.first_line(&at);
             self.find(Finding::new("S009", at, format!("{what} has no `{key}`")).help(help));
@@ -157,7 +169,7 @@ impl<'s> Reader<'s> {
                     self.find(Finding::new("S006", node.span.clone(), message).help("quote it if this text is meant"));
                 }
             },
-            Yaml::Sequence(_) | Yaml::Mapping(_) => self.shape(node, what),
+            Yaml::Sequence(_) | Yaml::Mapping(_) => self.shape(node, "text"),
         }
         None
     }
@@ -258,7 +270,8 @@ impl<'s> Reader<'s> {
             let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
             let help = match suggest(text, known.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!("write {}", listed(&known)),
+                None if known.len() == 1 => format!("write {}", listed(&known)),
+                None => format!("write one of {}", listed(&known)),
             };
             let message = format!("{what} cannot be `{}`", shorten(text));
             self.find(Finding::new("S013", node.span.clone(), message).help(help));
@@ -277,10 +290,11 @@ impl<'s> Reader<'s> {
             return Expression::compile(if bool { "true" } else { "false" }, roots).ok();
         }
         let inner = text.trim().strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+        let inner = inner.filter(|inner| !inner.contains("${"));
         let Some(inner) = inner else {
             let message = "an expression ${ … } belongs here".to_owned();
             let help = if text.contains("${") {
-                "let ${ and } enclose the whole; join text with + or \\( … ) inside".to_owned()
+                "let one ${ and one } enclose the whole".to_owned()
             } else {
                 format!("write ${{ {} }}", shorten(text))
             };
@@ -290,7 +304,7 @@ impl<'s> Reader<'s> {
         let offset = inner.as_ptr() as usize - text.as_ptr() as usize;
         match Expression::compile(inner, roots) {
             Ok(expression) => {
-                self.uses(expression.reads(), node, text, offset, at);
+                self.uses(&expression, node, text, offset, at);
                 Some(expression)
             }
             Err(errors) => {
@@ -313,9 +327,10 @@ impl<'s> Reader<'s> {
         }
         match TextTemplate::compile(&scalar.text, roots) {
             Ok(template) => {
-                for (offset, reads) in template.expressions() {
-                    self.uses(reads, node, &scalar.text, offset, at);
+                for (offset, expression) in template.expressions() {
+                    self.uses(expression, node, &scalar.text, offset, at);
                 }
+                self.stated_null(node, &scalar.text, &template.expressions().collect::<Vec<_>>());
                 Some(template)
             }
             Err(errors) => {
@@ -340,9 +355,11 @@ impl<'s> Reader<'s> {
                     }
                     match Template::text(text, roots) {
                         Ok(template) => {
-                            for (offset, reads) in template.expressions() {
-                                self.uses(reads, node, text, offset, at);
+                            let expressions = template.expressions();
+                            for (offset, expression) in &expressions {
+                                self.uses(expression, node, text, *offset, at);
                             }
+                            self.stated_null(node, text, &expressions);
                             Some(template)
                         }
                         Err(errors) => {
@@ -396,10 +413,18 @@ impl<'s> Reader<'s> {
         Payload::of(&value(node))
     }
 
-    fn uses(&mut self, reads: &[Read], node: &Node, text: &str, offset: usize, at: At) {
+    fn uses(&mut self, expression: &Expression, node: &Node, text: &str, offset: usize, at: At) {
         self.expressions += 1;
-        for read in reads {
-            let span = self.inside(node, text, offset + read.span.start, offset + read.span.end);
+        let source = &text[offset..offset + expression.source_bytes()];
+        let base = locate(self.text, &node.span, text, offset);
+        // Written without escapes and folding, it stands in the file as it is.
+        let plain = self.text[base..].starts_with(source);
+        for read in expression.reads() {
+            let span = if plain {
+                base + read.span.start..base + read.span.end
+            } else {
+                self.inside(node, text, offset + read.span.start, offset + read.span.end)
+            };
             self.uses.push(Use {
                 name: read.name.clone(),
                 span,
@@ -407,6 +432,20 @@ impl<'s> Reader<'s> {
                 at,
                 expression: self.expressions,
             });
+        }
+    }
+
+    /// `// null` inside a longer text: the null has nowhere to go.
+    fn stated_null(&mut self, node: &Node, text: &str, expressions: &[(usize, &Expression)]) {
+        for (offset, expression) in expressions {
+            let end = offset + expression.source_bytes();
+            let whole = *offset == "${".len() && end + "}".len() == text.len();
+            if expression.states_null() && !whole {
+                let span = self.inside(node, text, *offset, end);
+                let message = "null cannot stand inside text";
+                let help = "write another text behind `//`, or make the expression the whole value";
+                self.find(Finding::new("S034", span, message).help(help));
+            }
         }
     }
 

@@ -32,11 +32,9 @@ impl Loader<'_> {
             } else if pivot {
                 Some(("S048", "a pivot is never undone", "remove `compensate`, or `pivot: true`"))
             } else if matches!(kind, "switch" | "fail" | "wait" | "wait_until")
-                && !super::call::is_none_word(&entry.value)
+                && matches!(&stated, Some(Compensate::Call(_) | Compensate::Emit(_)))
             {
                 Some(("S016", "this step does nothing that could be undone", "put `compensate` on the steps that do"))
-            } else if kind == "set" && matches!(&stated, Some(Compensate::Call(_))) && !names_its_call(map) {
-                Some(("S042", "the `compensate` of a `set` names its `call`", "add `call: SERVICE`"))
             } else {
                 None
             };
@@ -235,12 +233,5 @@ impl Loader<'_> {
         let around: Vec<_> = self.ancestors(reader).collect();
         self.ancestors(target)
             .any(|(switch, arm)| around.iter().any(|(other, taken)| *other == switch && *taken != arm))
-    }
-}
-
-fn names_its_call(map: Map<'_>) -> bool {
-    match map.get("compensate").map(|node| &node.value) {
-        Some(super::yaml::Yaml::Mapping(entries)) => entries.iter().any(|entry| entry.key == "call"),
-        _ => false,
     }
 }

@@ -11,7 +11,7 @@ use super::model::{
 };
 use super::policy::RetryPatch;
 use super::reader::{At, Map, listed, shorten};
-use super::yaml::{Node, Yaml};
+use super::yaml::{Meaning, Node, Yaml};
 use crate::id::{ServiceName, StepId};
 
 /// Steps of one file, nested ones included: what a person can still read.
@@ -25,6 +25,23 @@ const KINDS_LATER: &[&str] = &["await", "ask", "parallel", "for", "try", "poll",
 const SHARED: &[&str] = &["id", "if", "compensate", "pivot", "optional", "tags"];
 /// Keys of a step that calls.
 const CALL_KEYS: &[&str] = &["with", "timeout", "retry", "classify", "on_unknown", "output", "expect", "idempotency"];
+/// What a step that calls may have beside `call`.
+const STEP_WITH_CALL: &[&str] = &[
+    "id",
+    "if",
+    "compensate",
+    "pivot",
+    "optional",
+    "tags",
+    "with",
+    "timeout",
+    "retry",
+    "classify",
+    "on_unknown",
+    "output",
+    "expect",
+    "idempotency",
+];
 const KEYS_LATER: &[&str] = &[
     "paginate",
     "fallback",
@@ -97,7 +114,7 @@ impl Loader<'_> {
             self.reader.find(Finding::new("S006", self.reader.first_line(&node.span), message));
             return None;
         };
-        let map = Map { entries, span: &node.span };
+        let map = Map { entries, span: &node.span, known: &[], later: &[] };
         let id = self.step_id(map);
         let kind = self.kind(map);
         let Some(kind) = kind else {
@@ -130,6 +147,11 @@ impl Loader<'_> {
         let pivot = map.get("pivot").and_then(|node| self.reader.boolean(node, "`pivot`")).unwrap_or(false);
         let optional = map.get("optional").and_then(|node| self.reader.boolean(node, "`optional`")).unwrap_or(false);
         self.steps[index as usize].pivot = pivot;
+        if map.get("pivot").is_some_and(
+            |node| !matches!(&node.value, Yaml::Scalar(scalar) if matches!(scalar.meaning(), Meaning::Bool(_))),
+        ) {
+            self.broken.insert(index); // whether this is the pivot is not known
+        }
         self.steps[index as usize].optional = optional;
 
         let service = if kind == "call" { map.get("call").and_then(|node| self.service(node)) } else { None };
@@ -251,7 +273,7 @@ impl Loader<'_> {
             }
             let finding = if calls || matches!(key, "data" | "key") {
                 let owner = if calls { "call" } else { "emit" };
-                let message = format!("`{key}` has no meaning on a `{kind}` step");
+                let message = format!("`{key}` has no meaning on {} `{kind}` step", article(kind));
                 Finding::new("S016", entry.key_span.clone(), message).help(format!("it belongs to `{owner}`"))
             } else if KEYS_LATER.contains(&key) {
                 Finding::new("S008", entry.key_span.clone(), format!("`{key}` is not available in this version"))
@@ -262,7 +284,7 @@ impl Loader<'_> {
                 }
                 let help = match crate::expression::suggest(key, known.iter().copied()) {
                     Some(near) => format!("did you mean `{near}`?"),
-                    None => format!("a `{kind}` step has {}", listed(&known)),
+                    None => format!("{} `{kind}` step has {}", article(kind), listed(&known)),
                 };
                 Finding::new("S007", entry.key_span.clone(), format!("a step has no key `{}`", shorten(key))).help(help)
             };
@@ -275,7 +297,7 @@ impl Loader<'_> {
         // The service was read (and reported) already; a stand-in lets the rest be checked.
         let stand_in = ServiceName::parse("unknown").ok()?;
         let without_call: Vec<_> = map.entries.iter().filter(|entry| entry.key != "call").cloned().collect();
-        let inner = Map { entries: &without_call, span: map.span };
+        let inner = Map { entries: &without_call, span: map.span, known: STEP_WITH_CALL, later: &[] };
         let call = self.call(inner, "a `call` step", Some(service.unwrap_or(&stand_in)), FORWARD, at);
         let (attempt, total) = map.get("timeout").map_or((None, None), |node| self.reader.timeout(node));
         let retry = map.get("retry").map_or(RetryPatch::default(), |node| self.reader.retry(node));
@@ -407,4 +429,8 @@ fn placeholder(id: StepId, path: Arc<str>, parent: Option<Parent>, after_pivot: 
         output: None,
         idempotency: Idempotency { place: default_key_place(), value: None },
     }
+}
+
+fn article(kind: &str) -> &'static str {
+    if kind == "emit" { "an" } else { "a" }
 }

@@ -6,15 +6,15 @@ use super::*;
 use crate::time::Span;
 
 /// The example that the README shows.
-pub(crate) const ORDER: &str = include_str!("../../sagas/order-fulfilment.yaml");
+pub(super) const ORDER: &str = include_str!("../../sagas/order-fulfilment.yaml");
 
-struct World {
+pub(super) struct World {
     services: BTreeMap<ServiceName, ServiceInfo>,
     schemas: BTreeSet<EventType>,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let service = |(name, timeout): (&str, Option<u64>)| {
             (ServiceName::parse(name).unwrap(), ServiceInfo { timeout: timeout.map(Span::from_secs) })
         };
@@ -26,7 +26,7 @@ impl World {
         }
     }
 
-    fn environment(&self) -> Environment<'_> {
+    pub(super) fn environment(&self) -> Environment<'_> {
         Environment { services: &self.services, schemas: &self.schemas }
     }
 }
@@ -179,7 +179,7 @@ fn the_corpus() {
         .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
         .collect();
     files.sort();
-    assert!(!files.is_empty(), "the corpus has only {} files", files.len());
+    assert!(files.len() >= 60, "the corpus has only {} files", files.len());
     let world = World::new();
     let mut wrong = Vec::new();
     for path in files {
@@ -199,4 +199,37 @@ fn the_corpus() {
         }
     }
     assert!(wrong.is_empty(), "{}\nUPDATE_GOLDEN=1 rewrites the pages; read the diff", wrong.join("\n"));
+}
+
+/// Compares a page that is made from the code with the one in `docs`.
+fn check_page(path: &str, page: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&file, page).unwrap();
+    }
+    let found = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(found == page, "{path} is not what the code says; UPDATE_GOLDEN=1 rewrites it");
+}
+
+#[test]
+fn every_code_is_explained_and_shown() {
+    check_page("docs/diagnostics.md", &codes::page());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |folder: &str, extension: &str| {
+        let entries = std::fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path());
+        let files = entries.filter(|path| path.extension().is_some_and(|found| found == extension));
+        files.map(|path| std::fs::read_to_string(path).unwrap()).collect::<String>()
+    };
+    let pages = read("tests/diagnostics", "txt");
+    let sources = read("src/definition", "rs") + &read("src/expression", "rs");
+    for (code, ..) in CODES {
+        assert!(pages.contains(&format!("[{code}]")), "no file in tests/diagnostics shows {code}");
+    }
+    // Every code in quotes in the sources is one of the list.
+    for (at, _) in sources.match_indices('"') {
+        let word = sources[at + 1..].split('"').next().unwrap_or_default();
+        let is_code =
+            word.len() == 4 && word.starts_with(['S', 'X']) && word[1..].bytes().all(|byte| byte.is_ascii_digit());
+        assert!(!is_code || CODES.iter().any(|(code, ..)| *code == word), "{word} is not in CODES");
+    }
 }

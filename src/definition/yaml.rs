@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use granit_parser::{Event, Parser, ScalarStyle, Span};
 
-use super::diagnostic::Finding;
+use super::diagnostic::{DIAGNOSTICS_MAX, Finding};
 
 /// A saga file is read by people; at 1 MiB it is something else.
 pub const FILE_BYTES_MAX: usize = 1024 * 1024;
@@ -166,7 +166,7 @@ fn range(text: &str, span: &Span) -> Range<usize> {
 /// A container that is not closed yet.
 enum Open {
     Sequence { span: Range<usize>, anchor: usize, items: Vec<Node> },
-    Mapping { span: Range<usize>, anchor: usize, entries: Vec<Entry>, key: Option<Key> },
+    Mapping { span: Range<usize>, anchor: usize, entries: Vec<Entry>, key: Option<Key>, seen: BTreeMap<String, usize> },
 }
 
 enum Key {
@@ -203,7 +203,7 @@ impl<'s> Builder<'s> {
             Event::Scalar(text, style, anchor, _) => return self.scalar(text, style, anchor, span),
             Event::SequenceStart(_, anchor, _) => self.stack.push(Open::Sequence { span, anchor, items: Vec::new() }),
             Event::MappingStart(_, anchor, _) => {
-                self.stack.push(Open::Mapping { span, anchor, entries: Vec::new(), key: None });
+                self.stack.push(Open::Mapping { span, anchor, entries: Vec::new(), key: None, seen: BTreeMap::new() });
             }
             Event::SequenceEnd => {
                 if let Some(Open::Sequence { span: start, anchor, items }) = self.stack.pop() {
@@ -282,12 +282,10 @@ impl<'s> Builder<'s> {
         match self.stack.last_mut() {
             None => self.root = Some(node),
             Some(Open::Sequence { items, .. }) => items.push(node),
-            Some(Open::Mapping { entries, key, .. }) => match key.take() {
+            Some(Open::Mapping { entries, key, seen, .. }) => match key.take() {
                 Some(Key::Text(name, key_span)) => entries.push(Entry { key: name, key_span, value: node }),
                 Some(Key::Bad) => {}
                 None => {
-                    let earlier =
-                        |name: &str| entries.iter().find(|entry| entry.key == name).map(|entry| entry.key_span.start);
                     let (found, next) = match node.value {
                         Yaml::Scalar(Scalar { text, .. }) if text == "<<" => (
                             Some((
@@ -297,9 +295,11 @@ impl<'s> Builder<'s> {
                             )),
                             Key::Bad,
                         ),
-                        Yaml::Scalar(Scalar { text, .. }) => match earlier(&text) {
+                        Yaml::Scalar(Scalar { text, .. }) => match seen.get(&text) {
                             Some(first) => {
-                                let line = 1 + self.text[..first].matches('\n').count();
+                                // Counting lines costs what the text costs; no reader sees more than these.
+                                let counts = self.findings.len() < DIAGNOSTICS_MAX;
+                                let line = 1 + if counts { self.text[..*first].matches('\n').count() } else { 0 };
                                 let message = format!("the key `{text}` stands here twice");
                                 (
                                     Some((
@@ -310,7 +310,10 @@ impl<'s> Builder<'s> {
                                     Key::Bad,
                                 )
                             }
-                            None => (None, Key::Text(text, node.span.clone())),
+                            None => {
+                                seen.insert(text.clone(), node.span.start);
+                                (None, Key::Text(text, node.span.clone()))
+                            }
                         },
                         Yaml::Sequence(_) | Yaml::Mapping(_) => (
                             Some((

@@ -281,9 +281,7 @@ pub(super) struct Fenced<'s> {
 /// Parses and checks an expression's source.
 pub(super) fn fence<'s>(source: &'s str, allowed: &[Root]) -> Result<Fenced<'s>, Vec<CompileError>> {
     scan::check(source).map_err(|error| {
-        let code =
-            if source.len() > scan::SOURCE_BYTES_MAX || error.message.contains("at most") { "X002" } else { "X001" };
-        vec![CompileError { code, span: error.start..error.end, message: error.message, help: None }]
+        vec![CompileError { code: error.code, span: error.start..error.end, message: error.message, help: None }]
     })?;
     let tokens = Lexer::new(source).lex().map_err(|errors| {
         let one = |(expected, found): (jaq_core::load::lex::Expect<&'s str>, &'s str)| {
@@ -327,6 +325,26 @@ pub(super) fn fence<'s>(source: &'s str, allowed: &[Root]) -> Result<Fenced<'s>,
         Walk { source, allowed, locals: Vec::new(), reads: Vec::new(), names: Vec::new(), errors: Vec::new() };
     walk.term(&term, false);
     if walk.errors.is_empty() { Ok(Fenced { term, reads: walk.reads, names: walk.names }) } else { Err(walk.errors) }
+}
+
+/// Says why a well-known function of jq is left out.
+fn left_out(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "now" | "localtime" | "gmtime" | "mktime" | "strftime" | "strflocaltime" | "strptime" => {
+            "expressions see no clock: a retry and an undo have to find what the first attempt found"
+        }
+        "env" | "input" | "inputs" | "input_filename" | "get_search_list" => {
+            "expressions see nothing but their variables; what differs between environments is configuration"
+        }
+        "halt" | "halt_error" | "debug" | "stderr" => "an expression only yields a value; error(…) stops it",
+        "range" | "repeat" | "while" | "until" | "recurse" | "walk" | "paths" | "combinations" => {
+            "expressions have no loop that could be without end; use map(…), reduce or [.[] | …]"
+        }
+        "test" | "match" | "capture" | "scan" | "sub" | "gsub" | "splits" => {
+            "there are no regular expressions; use startswith, endswith, contains, split or ltrimstr"
+        }
+        _ => return None,
+    })
 }
 
 fn syntax(span: Range<usize>, message: String) -> CompileError {
@@ -577,8 +595,12 @@ impl<'s> Walk<'s, '_> {
                 Some("arguments of jq functions are separated by `;`".to_owned()),
             );
         }
-        let help = crate::expression::suggest(name, FUNCTIONS.iter().map(|(name, _)| *name))
-            .map(|near| format!("did you mean `{near}`?"))
+        let help = left_out(name)
+            .map(str::to_owned)
+            .or_else(|| {
+                crate::expression::suggest(name, FUNCTIONS.iter().map(|(name, _)| *name))
+                    .map(|near| format!("did you mean `{near}`?"))
+            })
             .or_else(|| Some("docs/language.md lists the functions of expressions".to_owned()));
         self.error("X005", span, format!("there is no function `{name}` in expressions"), help);
     }

@@ -135,6 +135,18 @@ impl Expression {
         &self.reads
     }
 
+    /// Returns the length of all that stands between `${` and `}`.
+    #[must_use]
+    pub fn source_bytes(&self) -> usize {
+        self.source.len()
+    }
+
+    /// True where the expression ends in `// null`: its author has provided for null.
+    #[must_use]
+    pub fn states_null(&self) -> bool {
+        self.null_stated
+    }
+
     /// Returns the source, without `${` and `}`.
     #[must_use]
     pub fn source(&self) -> &str {

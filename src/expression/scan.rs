@@ -8,6 +8,9 @@ pub const BRACKETS_MAX: usize = 64;
 /// A text with more expressions than this is a program, not a template.
 pub const PARTS_MAX: usize = 256;
 
+/// A text with expressions in it; longer ones belong into a file of the service that they are for.
+pub const TEXT_BYTES_MAX: usize = 64 * 1024;
+
 /// A piece of a template text, with its bytes' place in that text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Piece {
@@ -20,6 +23,8 @@ pub(super) enum Piece {
 /// What is wrong with a text before it is parsed, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ScanError {
+    /// `X001` for syntax, `X002` for a limit.
+    pub code: &'static str,
     pub start: usize,
     pub end: usize,
     pub message: String,
@@ -27,6 +32,10 @@ pub(super) struct ScanError {
 
 /// Splits a text into literal pieces and expressions.
 pub(super) fn pieces(text: &str) -> Result<Vec<Piece>, ScanError> {
+    if text.len() > TEXT_BYTES_MAX && text.contains("${") {
+        let message = format!("a text with expressions has at most {TEXT_BYTES_MAX} bytes");
+        return Err(ScanError { code: "X002", start: 0, end: 1, message });
+    }
     let mut out = Vec::new();
     let (mut literal, mut rest) = (String::new(), 0);
     while let Some(found) = text[rest..].find("${") {
@@ -46,6 +55,7 @@ pub(super) fn pieces(text: &str) -> Result<Vec<Piece>, ScanError> {
         out.push(Piece::Expression { start, end });
         if out.len() > PARTS_MAX {
             return Err(ScanError {
+                code: "X002",
                 start: at,
                 end: start,
                 message: format!("more than {PARTS_MAX} parts in one text"),
@@ -65,6 +75,7 @@ fn expression_end(text: &str, start: usize) -> Result<usize, ScanError> {
     match scan(&text[start..]) {
         Ok(Some(len)) => Ok(start + len),
         Ok(None) => Err(ScanError {
+            code: "X001",
             start: start - 2,
             end: start,
             message: "`${` is never closed; add `}`, or write `$${` for a literal `${`".to_owned(),
@@ -77,13 +88,16 @@ fn expression_end(text: &str, start: usize) -> Result<usize, ScanError> {
 pub(super) fn check(source: &str) -> Result<(), ScanError> {
     if source.len() > SOURCE_BYTES_MAX {
         let message = format!("an expression has at most {SOURCE_BYTES_MAX} bytes; this one has {}", source.len());
-        return Err(ScanError { start: 0, end: source.len(), message });
+        return Err(ScanError { code: "X002", start: 0, end: source.len(), message });
     }
     match scan(source)? {
         None => Ok(()),
-        Some(at) => {
-            Err(ScanError { start: at, end: at + 1, message: "`}` closes nothing in the expression".to_owned() })
-        }
+        Some(at) => Err(ScanError {
+            code: "X001",
+            start: at,
+            end: at + 1,
+            message: "`}` closes nothing in the expression".to_owned(),
+        }),
     }
 }
 
@@ -115,7 +129,7 @@ fn scan(source: &str) -> Result<Option<usize>, ScanError> {
             b'(' | b'[' | b'{' => open.push(Open::Bracket(byte)),
             b'#' => {
                 let message = "a comment is not allowed inside an expression; use a YAML comment".to_owned();
-                return Err(ScanError { start: at, end: at + 1, message });
+                return Err(ScanError { code: "X001", start: at, end: at + 1, message });
             }
             b')' | b']' | b'}' => {
                 let wanted = match byte {
@@ -133,7 +147,7 @@ fn scan(source: &str) -> Result<Option<usize>, ScanError> {
                     None if byte == b'}' => return Ok(Some(at)),
                     _ => {
                         let message = format!("`{}` closes nothing in the expression", char::from(byte));
-                        return Err(ScanError { start: at, end: at + 1, message });
+                        return Err(ScanError { code: "X001", start: at, end: at + 1, message });
                     }
                 }
             }
@@ -141,7 +155,7 @@ fn scan(source: &str) -> Result<Option<usize>, ScanError> {
         }
         if open.len() > BRACKETS_MAX {
             let message = format!("an expression nests at most {BRACKETS_MAX} brackets");
-            return Err(ScanError { start: at, end: at + 1, message });
+            return Err(ScanError { code: "X002", start: at, end: at + 1, message });
         }
         at += 1;
     }

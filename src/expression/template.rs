@@ -5,7 +5,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::json::{Kind, Value, write_text};
 use super::scan::{self, Piece};
-use super::{CompileError, EvalError, Expression, OUTPUT_BYTES_MAX, Read, Root, Scope, too_large};
+use super::{CompileError, EvalError, Expression, OUTPUT_BYTES_MAX, Root, Scope, too_large};
 use crate::payload::Payload;
 
 /// What may stand unescaped in a path segment or a query value (RFC 3986 section 2.3).
@@ -55,12 +55,11 @@ impl Template {
         }))
     }
 
-    /// Returns, for a template made by [`Self::text`], each expression's place in that text and what
-    /// it reads.
+    /// Returns, for a template made by [`Self::text`], each expression with its place in that text.
     #[must_use]
-    pub fn expressions(&self) -> Vec<(usize, &[Read])> {
+    pub fn expressions(&self) -> Vec<(usize, &Expression)> {
         match &self.0 {
-            Node::Expression(expression, start) => vec![(*start, expression.reads())],
+            Node::Expression(expression, start) => vec![(*start, expression)],
             Node::Text(template) => template.expressions().collect(),
             Node::Literal(_) | Node::Array(_) | Node::Object(_) => Vec::new(),
         }
@@ -207,7 +206,7 @@ impl TextTemplate {
     /// As [`Expression::compile`]; the bytes are those of `text`.
     pub fn compile(text: &str, allowed: &[Root]) -> Result<Self, Vec<CompileError>> {
         let pieces = scan::pieces(text).map_err(|error| {
-            vec![CompileError { code: "X001", span: error.start..error.end, message: error.message, help: None }]
+            vec![CompileError { code: error.code, span: error.start..error.end, message: error.message, help: None }]
         })?;
         let (mut parts, mut errors) = (Vec::new(), Vec::new());
         for piece in pieces {
@@ -317,10 +316,10 @@ impl TextTemplate {
         out
     }
 
-    /// Returns each expression's place in the text and what it reads.
-    pub fn expressions(&self) -> impl Iterator<Item = (usize, &[Read])> {
+    /// Returns each expression with its place in the text.
+    pub fn expressions(&self) -> impl Iterator<Item = (usize, &Expression)> {
         self.parts.iter().filter_map(|part| match part {
-            Part::Expression(expression, start) => Some((*start, expression.reads())),
+            Part::Expression(expression, start) => Some((*start, expression)),
             Part::Literal(_) => None,
         })
     }

@@ -1,0 +1,171 @@
+//! Every code that a diagnostic can carry, with what it means. `docs/diagnostics.md` is this list; a test
+//! keeps both equal, and asks for a file in `tests/diagnostics` that shows each.
+
+/// Code, meaning, and what to do.
+pub const CODES: &[(&str, &str, &str)] = &[
+    (
+        "S001",
+        "The text is not YAML.",
+        "Look at the line shown: a bracket, quote or indentation is off there or just before it.",
+    ),
+    (
+        "S002",
+        "The text is YAML, but not of the kind that saga files use: a tag, a merge key, a second document, a key that is no text.",
+        "Write the value out plainly.",
+    ),
+    (
+        "S003",
+        "A limit: 1 MiB of text, 50,000 values in 64 levels, 500 steps, switches 8 deep.",
+        "Split the saga, or let a participant do more of the work.",
+    ),
+    ("S004", "A key stands twice in one mapping.", "Keep one of them. YAML readers differ in which one they take."),
+    (
+        "S005",
+        "A number that readers of YAML understand differently, such as `012`, `1_000` or `0x1F`.",
+        "Quote it for text, or write the number as JSON does.",
+    ),
+    (
+        "S006",
+        "A value of the wrong shape: a list where text belongs, text where a number belongs.",
+        "The message says what belongs there.",
+    ),
+    ("S007", "A key that the language does not have.", "Usually a typing mistake; the help names the nearest key."),
+    (
+        "S008",
+        "A part of the language that this version does not run yet.",
+        "Leave it out; nothing is ever ignored silently.",
+    ),
+    ("S009", "Something required is missing.", "Add the key that the message names."),
+    (
+        "S010",
+        "A name with characters that names do not have.",
+        "Saga names: `a-z 0-9 -`; step ids: `a-z 0-9 _`, as `-` is a subtraction in an expression; event types end in their version.",
+    ),
+    (
+        "S011",
+        "A duration that cannot be read.",
+        "Write `200ms`, `3s`, `2m`, `24h`, `7d`, or ISO 8601 such as `PT1H30M`.",
+    ),
+    (
+        "S012",
+        "An expression where only a literal may stand, or a literal where an expression belongs.",
+        "Retries, durations, services, methods, event types and keys are literal; `if`, `when`, `ok`, `happened` and the like are one `${ … }`.",
+    ),
+    (
+        "S013",
+        "A value outside its range, or a word that is not among those allowed.",
+        "The message names the range or the words.",
+    ),
+    (
+        "S014",
+        "A step without a kind, or with two.",
+        "A step has exactly one of `call`, `emit`, `set`, `wait`, `wait_until`, `switch`, `fail`.",
+    ),
+    ("S015", "A step id that is used twice.", "Ids are unique in the whole file, also across branches."),
+    ("S016", "A key that has no meaning where it stands.", "Move it to the step it belongs to."),
+    (
+        "S020",
+        "A service that is neither in the configuration nor in the file.",
+        "Correct the name, or add the service under `services:`.",
+    ),
+    ("S021", "An event type without a schema.", "Correct the type, or add `schemas/NAME/vN.json`."),
+    (
+        "S022",
+        "A service that is defined in the configuration and in the file.",
+        "Rename one: a name means one service.",
+    ),
+    (
+        "S023",
+        "A service's address that cannot be used.",
+        "Write an absolute `http` or `https` address without user, password, query and fragment.",
+    ),
+    (
+        "S024",
+        "An inline `input` schema that is no JSON Schema.",
+        "Correct the place shown; draft 2020-12 is read, and draft 7 where `$schema` says so.",
+    ),
+    ("S030", "An expression names a step that does not exist.", "Correct the id."),
+    (
+        "S031",
+        "An expression reads a step that does not come before it on its path.",
+        "Read only earlier steps, and in a branch only that branch's.",
+    ),
+    (
+        "S032",
+        "An expression reads the result of a step that may have been skipped, without providing for it.",
+        "Write `// …` behind it, or ask `$steps.ID.status` in the same expression, in the step's `if` or in the branch's `when`.",
+    ),
+    (
+        "S033",
+        "A `compensate` reads its step's output, which is null when the outcome is unknown.",
+        "Undo by a reference of your own: `$input…` or `$forward.key`. Or write `// …`, or give `compensate` an `if`.",
+    ),
+    ("S034", "`// null` inside a longer text.", "Null is allowed only where the expression is the whole value."),
+    (
+        "S040",
+        "A call that does not say how it is undone.",
+        "Add `compensate: { with: … }`, `compensate: none`, or `pivot: true`. The last call on its path may leave it open.",
+    ),
+    (
+        "S041",
+        "An event that is emitted while the run may still be undone.",
+        "Emit it last or after the pivot; or say how it is taken back with `compensate: { emit: … }`; or `compensate: none`.",
+    ),
+    (
+        "S043",
+        "A step that cannot be the pivot.",
+        "A pivot always runs and takes effect: no `if`, no `optional`, no `switch`, `wait` or `fail`.",
+    ),
+    ("S044", "A second pivot on one path.", "There is one point of no return."),
+    (
+        "S045",
+        "A `switch` with a pivot in one branch leaves another path without one.",
+        "Give it an `else`, and every branch a pivot or a `fail` at its end.",
+    ),
+    ("S046", "`compensate` or `fail` after the pivot.", "After the pivot the run only goes forward; remove it."),
+    ("S047", "A step behind a `fail`.", "It is never reached."),
+    ("S048", "A pivot with a `compensate`.", "Remove one of them."),
+    (
+        "S050",
+        "A path or query parameter that cannot be sent.",
+        "A path begins with a literal `/`; the host is the service's. An expression is written `${ … }` and fills one segment or query value.",
+    ),
+    ("S051", "A header that cannot be sent, or is the engine's own.", "Rename or remove it."),
+    (
+        "S052",
+        "A method that is not known, or a body where there is none.",
+        "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, in capitals.",
+    ),
+    ("S060", "An empty list of steps or branches, or an `else` that is not last.", "Fill or reorder the list."),
+    (
+        "S070",
+        "Warning: `yes`, `no`, `on` or `off` as data is text in YAML 1.2.",
+        "Quote it to say so, or write `true` or `false`.",
+    ),
+    ("X001", "An expression that jq cannot parse.", "The caret is where the parser stopped."),
+    (
+        "X002",
+        "An expression beyond a limit: 4 KiB, 512 tokens, 64 brackets, 100 terms deep.",
+        "Name an intermediate value with a `set` step.",
+    ),
+    ("X003", "A variable that does not exist.", "The help names the nearest."),
+    ("X004", "A variable that cannot be read at this place, or bound anew.", "The help lists what can be read there."),
+    (
+        "X005",
+        "A function or construct that expressions do not have.",
+        "See the list of functions in `docs/language.md`.",
+    ),
+    ("X006", "A field that a variable does not have.", "The help names the nearest."),
+];
+
+/// Returns `docs/diagnostics.md`.
+#[cfg(test)]
+pub(super) fn page() -> String {
+    let mut out = String::from(
+        "# Diagnostics\n\nWhat `backstitch validate` and a start say about a saga file: every mistake at once, each with its place\nand a help line. `S` codes are about the file, `X` codes about expressions. The folder\n`tests/diagnostics` shows each with a file and the page it gives.\n\n| code | what it means | what to do |\n|---|---|---|\n",
+    );
+    for (code, meaning, remedy) in CODES {
+        out.push_str(&format!("| `{code}` | {} | {} |\n", meaning.replace('|', "\\|"), remedy.replace('|', "\\|")));
+    }
+    out
+}
