@@ -4,6 +4,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
 
 use super::body::{self, Asked, Segment};
 use super::problem::ApiError;
@@ -39,8 +40,29 @@ pub fn parse_id(text: &str) -> Result<RunId, ApiError> {
     })
 }
 
+/// The query of a list; unlike the filter it refuses what it does not know.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListQuery {
+    saga: Option<String>,
+    state: Option<String>,
+    correlation_id: Option<String>,
+    key: Option<String>,
+    since: Option<String>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+impl ListQuery {
+    fn into_filter(self) -> RunFilter {
+        let Self { saga, state, correlation_id, key, since, limit, cursor } = self;
+        RunFilter { saga, state, correlation_id, key, since, limit, cursor }
+    }
+}
+
 /// `GET /api/v1/runs`
-pub async fn list(State(api): State<Api>, Asked(filter): Asked<RunFilter>) -> Result<Json<RunPage>, ApiError> {
+pub async fn list(State(api): State<Api>, Asked(query): Asked<ListQuery>) -> Result<Json<RunPage>, ApiError> {
+    let filter = query.into_filter();
     check_filter(&filter)?;
     let page = api.handle.list(filter).await.map_err(|problem| match problem.kind.as_str() {
         "bad_filter" | "bad_cursor" => ApiError::new(StatusCode::BAD_REQUEST, "bad-query", problem.title),

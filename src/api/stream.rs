@@ -88,7 +88,9 @@ async fn follow(
         };
         let Some(item) = item else { return Ok(()) };
         state.clone_from(&item.state);
-        catch_up = item.entry.sequence > next; // a gap: this reader was too slow, the history has it all
+        // After a gap (this reader was too slow) the history has it all; and an entry's state is that after
+        // its whole commit, so the last ones may still be on their way when it is final.
+        catch_up = item.entry.sequence > next || is_final(&state);
         if item.entry.sequence == next {
             next += 1;
             sender.send(fact(&item)).await.map_err(|_| Gone)?;

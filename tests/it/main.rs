@@ -1,7 +1,10 @@
 //! Tests of the tree, and of the whole with real servers: one binary, one module per subject.
 
+mod api;
+mod api_process;
 mod arrows;
 mod bus;
+mod cli;
 mod compose;
 mod connector;
 mod connector_peer;

@@ -141,7 +141,7 @@ impl Drop for NatsServer {
 }
 
 /// Returns the program, fetched at most once per test run.
-fn program() -> &'static Path {
+pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/get-nats-server");
