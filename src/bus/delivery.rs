@@ -1,7 +1,7 @@
 //! From a pulled message to a [`Delivery`], and its answers. Deliveries that are still being worked on are
 //! kept from coming again; one that is dropped without an answer is not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -32,12 +32,20 @@ struct Held {
     reply: Subject,
     since: Instant,
     stream_created: u64,
+    sequence: u64,
+}
+
+impl InHand {
+    /// Returns the sequences of the stream that was created then.
+    pub(super) fn sequences(&self, stream_created: u64) -> BTreeSet<u64> {
+        let same = |held: &&Held| held.stream_created == stream_created;
+        self.held.values().filter(same).map(|held| held.sequence).collect()
+    }
 }
 
 /// Makes a delivery of a message; none for one that JetStream did not send.
 pub(super) fn delivery(
     shared: &Arc<Shared>,
-    client: &Client,
     stream_created: u64,
     message: async_nats::jetstream::Message,
 ) -> Option<Delivery> {
@@ -56,10 +64,10 @@ pub(super) fn delivery(
         let mut in_hand = shared.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
         in_hand.next += 1;
         let number = in_hand.next;
-        in_hand.held.insert(number, Held { reply: reply.clone(), since: Instant::now(), stream_created });
+        in_hand.held.insert(number, Held { reply: reply.clone(), since: Instant::now(), stream_created, sequence });
         number
     };
-    let ack = Box::new(Answer { shared: shared.clone(), client: client.clone(), reply, stream_created, number });
+    let ack = Box::new(Answer { shared: shared.clone(), reply, stream_created, number });
     Some(Delivery {
         stream,
         consumer,
@@ -83,7 +91,7 @@ pub(super) async fn keep_in_hand(shared: &Shared, client: &Client) {
             shared.in_hand.lock().unwrap_or_else(PoisonError::into_inner).held.values().cloned().collect();
         let due = |held: &&Held| {
             let age = now.duration_since(held.since);
-            age >= pause / 2 && age < KEEP_MAX && shared.is_current(held.stream_created)
+            age >= pause / 2 && age < KEEP_MAX && shared.current(held.stream_created).is_some()
         };
         for held in held.iter().filter(due) {
             if client.publish(held.reply.clone(), AckKind::Progress.into()).await.is_err() {
@@ -95,7 +103,6 @@ pub(super) async fn keep_in_hand(shared: &Shared, client: &Client) {
 
 struct Answer {
     shared: Arc<Shared>,
-    client: Client,
     reply: Subject,
     stream_created: u64,
     number: u64,
@@ -105,11 +112,12 @@ impl Answer {
     async fn send(self: Box<Self>, answer: Bytes) {
         // In a stream made anew the same number is another message: an answer to the one before would
         // acknowledge it unseen.
-        if !self.shared.is_current(self.stream_created) {
+        let Some(session) = self.shared.current(self.stream_created) else {
             return;
-        }
+        };
+        let client = session.context.client();
         // Lost answers do no harm: the message comes again and is known.
-        let _ = tokio::time::timeout(ANSWER_WAIT, self.client.publish(self.reply.clone(), answer)).await;
+        let _ = tokio::time::timeout(ANSWER_WAIT, client.publish(self.reply.clone(), answer)).await;
     }
 }
 

@@ -37,6 +37,8 @@ pub(super) struct Shared {
 /// One connection on which everything is as it must be.
 #[derive(Clone)]
 pub(super) struct Session {
+    /// From 1; no two sessions of one bus have the same.
+    pub(super) number: u64,
     pub(super) context: Context,
     pub(super) events_created: u64,
 }
@@ -52,9 +54,9 @@ impl Shared {
         self.doubtful.notified().await;
     }
 
-    /// True while the EVENTS stream is the one that was created then.
-    pub(super) fn is_current(&self, events_created: u64) -> bool {
-        self.session.borrow().as_ref().is_some_and(|session| session.events_created == events_created)
+    /// Returns the session while the EVENTS stream is the one that was created then.
+    pub(super) fn current(&self, events_created: u64) -> Option<Session> {
+        self.session.borrow().as_ref().filter(|session| session.events_created == events_created).cloned()
     }
 }
 
@@ -134,7 +136,7 @@ impl Bus for JetStreamBus {
                 }
                 // What was fetched from a stream that has gone since is not there any more.
                 taken.retain(|delivery| {
-                    self.shared.session.borrow().is_none() || self.shared.is_current(delivery.stream_created)
+                    self.shared.session.borrow().is_none() || self.shared.current(delivery.stream_created).is_some()
                 });
                 if !taken.is_empty() {
                     return taken;
@@ -161,7 +163,8 @@ impl Bus for JetStreamBus {
     }
 }
 
-fn now() -> Timestamp {
+/// Tells the time, for the dead letters' header alone.
+pub(super) fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

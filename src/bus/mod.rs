@@ -2,6 +2,7 @@
 //! nothing of runs or of the journal.
 
 pub mod attributes;
+pub mod base64;
 pub mod binary;
 mod delivery;
 pub mod jetstream;
@@ -12,6 +13,7 @@ mod publish;
 pub mod reconcile;
 pub mod structured;
 mod supervisor;
+mod undelivered;
 pub mod wire;
 
 pub use jetstream::JetStreamBus;

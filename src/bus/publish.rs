@@ -8,11 +8,10 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use async_nats::client::Request;
 use async_nats::header::{HeaderName, HeaderValue};
-use async_nats::jetstream::context::Context;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::jetstream::Shared;
+use super::jetstream::{Session, Shared};
 use super::{Error, Published, RawMessage, wire};
 
 /// A stopped server shows itself by nothing but time; five seconds are the client's own measure.
@@ -118,9 +117,9 @@ fn batch_len(messages: &[Outgoing]) -> usize {
 async fn one(shared: &Shared, message: &Outgoing) -> Result<Published, Error> {
     let deadline = Instant::now() + TRY_WAIT;
     loop {
-        let context = ready(shared).await?;
+        let session = ready(shared).await?;
         let request = Request::new().headers(message.headers.clone()).payload(message.payload.clone());
-        let failure = match request_ack(&context, &message.subject, request, message.bytes).await {
+        let failure = match request_ack(shared, &session, &message.subject, request, message.bytes).await {
             Ok(ack) => return Ok(ack.published),
             Err(Failure::Refused(why)) => return Err(Error::Refused(why)),
             Err(Failure::Unavailable(why)) => why,
@@ -133,11 +132,21 @@ async fn one(shared: &Shared, message: &Outgoing) -> Result<Published, Error> {
     }
 }
 
+/// Publishes one message on a session that is still being made ready, in one try.
+pub(super) async fn one_now(shared: &Shared, session: &Session, message: &Outgoing) -> Result<Published, Error> {
+    let request = Request::new().headers(message.headers.clone()).payload(message.payload.clone());
+    match request_ack(shared, session, &message.subject, request, message.bytes).await {
+        Ok(ack) => Ok(ack.published),
+        Err(Failure::Refused(why)) => Err(Error::Refused(why)),
+        Err(Failure::Unavailable(why)) => Err(Error::Unavailable(why)),
+    }
+}
+
 /// Publishes several as one atomic batch; none when that did not work, for whatever reason.
 async fn batch(shared: &Shared, messages: &[Outgoing]) -> Option<Vec<Published>> {
     let _turn = shared.batches.acquire().await.ok()?;
-    let context = ready(shared).await.ok()?;
-    let client = context.client();
+    let session = shared.session.borrow().clone()?;
+    let client = session.context.client();
     let id = uuid::Uuid::now_v7().simple().to_string();
     let (last, before) = messages.split_last()?;
     let headers = |message: &Outgoing, number: usize| {
@@ -155,7 +164,7 @@ async fn batch(shared: &Shared, messages: &[Outgoing]) -> Option<Vec<Published>>
     let mut commit = headers(last, messages.len());
     commit.insert("Nats-Batch-Commit", "1");
     let request = Request::new().headers(commit).payload(last.payload.clone());
-    match request_ack(&context, &last.subject, request, last.bytes).await {
+    match request_ack(shared, &session, &last.subject, request, last.bytes).await {
         Ok(ack) if ack.count == Some(messages.len() as u64) => {
             let first = (ack.published.sequence + 1).checked_sub(messages.len() as u64)?;
             let published = |sequence| Published { stream: ack.published.stream.clone(), sequence, duplicate: false };
@@ -171,11 +180,11 @@ async fn batch(shared: &Shared, messages: &[Outgoing]) -> Option<Vec<Published>>
 }
 
 /// Waits a short while for a reconciled connection.
-async fn ready(shared: &Shared) -> Result<Context, Error> {
+async fn ready(shared: &Shared) -> Result<Session, Error> {
     let mut session = shared.session.subscribe();
     let found = tokio::time::timeout(READY_WAIT, session.wait_for(Option::is_some)).await;
     match found {
-        Ok(Ok(session)) => Ok(session.as_ref().expect("waited for").context.clone()),
+        Ok(Ok(session)) => Ok(session.as_ref().expect("waited for").clone()),
         Ok(Err(_)) | Err(_) => Err(Error::Unavailable(shared.status.borrow().message.clone())),
     }
 }
@@ -187,16 +196,32 @@ struct Ack {
     count: Option<u64>,
 }
 
-async fn request_ack(context: &Context, subject: &str, request: Request, bytes: usize) -> Result<Ack, Failure> {
+async fn request_ack(
+    shared: &Shared,
+    session: &Session,
+    subject: &str,
+    request: Request,
+    bytes: usize,
+) -> Result<Ack, Failure> {
     use async_nats::RequestErrorKind as Kind;
-    let client = context.client();
+    let client = session.context.client();
     if bytes > client.max_payload() {
         return Err(Failure::Refused(format!(
             "it has {bytes} bytes with its headers; the server takes {}",
             client.max_payload()
         )));
     }
-    match client.send_request(subject.to_owned(), request.timeout(Some(ACK_WAIT))).await {
+    let mut sessions = shared.session.subscribe();
+    let number = session.number;
+    let answer = tokio::select! {
+        biased;
+        answer = client.send_request(subject.to_owned(), request.timeout(Some(ACK_WAIT))) => answer,
+        // The connection broke: what was sent on it will not be answered on the next one.
+        _ = sessions.wait_for(|current| current.as_ref().is_none_or(|current| current.number != number)) => {
+            return Err(Failure::Unavailable(shared.status.borrow().message.clone()));
+        }
+    };
+    match answer {
         Ok(answer) => read(&answer.payload),
         Err(error) => Err(match error.kind() {
             Kind::NoResponders => Failure::Unavailable(format!("no stream takes `{subject}`")),

@@ -6,6 +6,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::attributes::{Attributes, Media, media_type};
+use super::base64;
 use super::binary::not_read;
 use crate::envelope::Event;
 use crate::payload::Payload;
@@ -140,7 +141,7 @@ fn data_of(content_type: Option<&str>, value: &RawValue) -> Result<Payload, Stri
 fn data_of_base64(content_type: Option<&str>, value: &RawValue) -> Result<Payload, String> {
     let text: String =
         serde_json::from_str(value.get()).map_err(|error| format!("`data_base64` is no string: {error}"))?;
-    let bytes = base64_decode(&text).ok_or("`data_base64` is no Base64")?;
+    let bytes = base64::decode(&text).ok_or("`data_base64` is no Base64")?;
     let text = String::from_utf8(bytes).map_err(|error| format!("the data is no UTF-8: {error}"));
     match content_type.map(|kind| (kind, media_type(kind))) {
         Some((_, Some(Media::Json))) => Payload::parse(text?).map_err(|error| format!("the data is no JSON: {error}")),
@@ -152,60 +153,9 @@ fn data_of_base64(content_type: Option<&str>, value: &RawValue) -> Result<Payloa
     }
 }
 
-/// Decodes Base64 (RFC 4648 section 4) with its padding; none for anything else.
-fn base64_decode(text: &str) -> Option<Vec<u8>> {
-    let value = |byte: u8| -> Option<u32> {
-        Some(
-            match byte {
-                b'A'..=b'Z' => byte - b'A',
-                b'a'..=b'z' => byte - b'a' + 26,
-                b'0'..=b'9' => byte - b'0' + 52,
-                b'+' => 62,
-                b'/' => 63,
-                _ => return None,
-            }
-            .into(),
-        )
-    };
-    if !text.len().is_multiple_of(4) {
-        return None;
-    }
-    let plain = text.trim_end_matches('=');
-    if text.len() - plain.len() > 2 {
-        return None;
-    }
-    let mut bytes = Vec::with_capacity(plain.len() * 3 / 4);
-    for group in plain.as_bytes().chunks(4) {
-        let mut word = 0;
-        for byte in group {
-            word = word << 6 | value(*byte)?;
-        }
-        word <<= 6 * (4 - group.len());
-        bytes.extend_from_slice(&word.to_be_bytes()[1..group.len()]);
-    }
-    Some(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64() {
-        let rows = [
-            ("", Some("")),
-            ("TQ==", Some("M")),
-            ("TWE=", Some("Ma")),
-            ("TWFu", Some("Man")),
-            ("eyAieHl6IjogMTIzIH0=", Some("{ \"xyz\": 123 }")),
-            ("TWE", None),
-            ("T===", None),
-            ("TW-u", None),
-        ];
-        for (text, expected) in rows {
-            assert_eq!(base64_decode(text).as_deref(), expected.map(str::as_bytes), "{text}");
-        }
-    }
 
     #[test]
     fn events_and_mistakes() {

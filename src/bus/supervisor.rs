@@ -14,17 +14,20 @@ use super::delivery::{delivery, keep_in_hand};
 use super::jetstream::{Session, Shared};
 use super::proof::{self, Sync};
 use super::reconcile::{self, Kind};
+use super::undelivered::{self, Readable};
 use super::{Delivery, Status};
 
 /// First pause after a failure; doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// A server that comes back is noticed within this.
-const PAUSE_MAX: Duration = Duration::from_secs(2);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// JetStream's API answers in milliseconds; a frozen server does not.
 const API_WAIT: Duration = Duration::from_secs(5);
 /// Streams are looked at this often even when nothing is odd.
 const LOOK_PAUSE: Duration = Duration::from_secs(5);
-/// And not more often than this when something is.
+/// Messages that nobody can read but that break nothing are looked for this often.
+const SWEEP_PAUSE: Duration = Duration::from_secs(60);
+/// The streams are not looked at more often than this, however odd things are.
 const DOUBT_PAUSE: Duration = Duration::from_millis(200);
 /// A dead connection is found by two missing pongs.
 const PING_PAUSE: Duration = Duration::from_secs(5);
@@ -52,10 +55,10 @@ struct Connection {
 pub(super) async fn run(shared: Arc<Shared>, deliveries: mpsc::Sender<Delivery>) {
     let mut connection: Option<Connection> = None;
     let mut pause = PAUSE_MIN;
-    loop {
+    for number in 1.. {
         let began = Instant::now();
         let reason = match connect(&shared, &mut connection).await {
-            Ok(connection) => hold(&shared, connection, &deliveries).await,
+            Ok(connection) => hold(&shared, connection, number, &deliveries).await,
             Err(reason) => reason,
         };
         let was_ready = shared.session.send_replace(None).is_some();
@@ -65,14 +68,21 @@ pub(super) async fn run(shared: Arc<Shared>, deliveries: mpsc::Sender<Delivery>)
         }
         shared.status.send_replace(Status { ready: false, message: reason });
         // What was well for a while may be well again at once; what fails at once is left alone longer.
-        pause = if was_ready && began.elapsed() > PAUSE_MAX { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
+        if was_ready && began.elapsed() > PAUSE_MAX {
+            pause = PAUSE_MIN;
+        }
         tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
     }
 }
 
 /// Returns the connection, made where there is none, once it stands.
 async fn connect<'a>(shared: &Shared, connection: &'a mut Option<Connection>) -> Result<&'a mut Connection, String> {
     let url = shared.options.shown_url();
+    // The client's task has ended, whatever the reason: it will not connect again by itself.
+    if connection.as_ref().is_some_and(|connection| connection.link.has_changed().is_err()) {
+        *connection = None;
+    }
     if connection.is_none() {
         *connection = Some(
             connect_first(shared)
@@ -133,7 +143,12 @@ async fn connect_first(shared: &Shared) -> Result<Connection, String> {
 }
 
 /// Makes everything ready on a standing connection and keeps it so; returns why it is not any more.
-async fn hold(shared: &Arc<Shared>, connection: &mut Connection, deliveries: &mpsc::Sender<Delivery>) -> String {
+async fn hold(
+    shared: &Arc<Shared>,
+    connection: &mut Connection,
+    number: u64,
+    deliveries: &mpsc::Sender<Delivery>,
+) -> String {
     let breaks = connection.link.borrow_and_update().breaks;
     let (mut link, client) = (connection.link.clone(), connection.client.clone());
     let broken = async {
@@ -141,7 +156,7 @@ async fn hold(shared: &Arc<Shared>, connection: &mut Connection, deliveries: &mp
         format!("the connection to NATS at {} broke", shared.options.shown_url())
     };
     let held = async {
-        let (session, proved) = match establish(shared, &client).await {
+        let (session, proved) = match establish(shared, &client, number).await {
             Ok(established) => established,
             Err(reason) => return reason,
         };
@@ -163,7 +178,7 @@ async fn hold(shared: &Arc<Shared>, connection: &mut Connection, deliveries: &mp
 }
 
 /// Proves the server and reconciles the streams.
-async fn establish(shared: &Shared, client: &Client) -> Result<(Session, Sync), String> {
+async fn establish(shared: &Shared, client: &Client, number: u64) -> Result<(Session, Sync), String> {
     let info = client.server_info();
     proof::check_server(&shared.options, &info.version, info.jetstream, info.max_payload)?;
     let proved = proof::check_sync(&shared.options, &info.server_id).await?;
@@ -171,7 +186,7 @@ async fn establish(shared: &Shared, client: &Client) -> Result<(Session, Sync), 
     let events = reconcile::stream(&context, &shared.options, Kind::Events).await?;
     reconcile::stream(&context, &shared.options, Kind::DeadLetters).await?;
     let events_created = reconcile::created_ns(&events);
-    Ok((Session { context, events_created }, proved))
+    Ok((Session { number, context, events_created }, proved))
 }
 
 /// Runs the consumer for what is subscribed to; returns why it ended.
@@ -214,17 +229,20 @@ async fn pull(
         Ok(consumer) => consumer,
         Err(reason) => return reason,
     };
+    // First what was on its way before: it would wait, and what broke the connection would break it again.
+    if let Err(reason) = undelivered::recover(shared, session, Readable::Again).await {
+        return reason;
+    }
+    set_ready(shared, session, proved);
     let fetch = consumer.stream().max_messages_per_batch(FETCH_LEN).heartbeat(HEARTBEAT).expires(FETCH_WAIT);
     let mut messages = match fetch.messages().await {
         Ok(messages) => messages,
         Err(error) => return format!("consumer {name} cannot be read: {error}"),
     };
-    set_ready(shared, session, proved);
-    let client = session.context.client();
     while let Some(message) = messages.next().await {
         match message {
             Ok(message) => {
-                if let Some(delivery) = delivery(shared, &client, session.events_created, message)
+                if let Some(delivery) = delivery(shared, session.events_created, message)
                     && deliveries.send(delivery).await.is_err()
                 {
                     return "the bus is closed".to_owned();
@@ -238,6 +256,7 @@ async fn pull(
 
 /// Looks at the streams now and then, and at once when somebody doubts; returns what is wrong.
 async fn look(shared: &Shared, session: &Session) -> String {
+    let mut swept = Instant::now();
     loop {
         tokio::select! {
             () = tokio::time::sleep(LOOK_PAUSE) => {}
@@ -253,6 +272,12 @@ async fn look(shared: &Shared, session: &Session) -> String {
                 Ok(_) => {}
                 Err(error) => return format!("stream {name} does not answer: {error}"),
             }
+        }
+        if swept.elapsed() > SWEEP_PAUSE && shared.subscribed.borrow().is_some() {
+            if let Err(reason) = undelivered::recover(shared, session, Readable::Leave).await {
+                return reason;
+            }
+            swept = Instant::now();
         }
     }
 }

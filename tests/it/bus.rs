@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_nats::jetstream;
-use backstitch::bus::{Bus, DeadLetter, Delivery, Durability, Error, JetStreamBus, Options, wire};
+use backstitch::bus::{Bus, DeadLetter, Delivery, Durability, Error, JetStreamBus, Limits, Options, wire};
 use backstitch::envelope::Event;
 use backstitch::payload::Payload;
 use backstitch::trace_context::TraceContext;
@@ -418,4 +418,136 @@ async fn streams_that_cannot_serve_are_refused_and_others_updated() {
     assert!(results[0].is_ok(), "{results:?}");
     assert!(results[1..].iter().all(|result| matches!(result, Err(Error::Refused(_)))), "{results:?}");
     assert_eq!(wire::decode(&wire::encode(&event("1"))).unwrap(), event("1"));
+}
+
+#[tokio::test]
+async fn many_events_go_in_batches() {
+    const COUNT: u32 = 2_048;
+    let server = NatsServer::start();
+    let bus = JetStreamBus::start(options(&server));
+    bus.subscribe(vec![]);
+    status(&bus, true, "").await;
+    let began = std::time::Instant::now();
+    let sequences = publish(&bus, events(0..COUNT)).await;
+    let published = began.elapsed();
+    assert_eq!(sequences, (1..=u64::from(COUNT)).collect::<Vec<_>>());
+    let began = std::time::Instant::now();
+    let order = drain(&bus, COUNT as usize).await;
+    let consumed = began.elapsed();
+    assert_eq!(order, (0..COUNT).map(|id| id.to_string()).collect::<Vec<_>>());
+    let last =
+        client(&server).await.get_stream("EVENTS").await.unwrap().get_raw_message(u64::from(COUNT)).await.unwrap();
+    assert!(
+        last.headers.get("Nats-Batch-Id").is_some(),
+        "the batch was refused and its events were sent one at a time"
+    );
+    let rate = |time: Duration| f64::from(COUNT) / time.as_secs_f64();
+    println!("{:.0} published/s, {:.0} consumed/s with each write synced", rate(published), rate(consumed));
+}
+
+/// Publishes with bytes as headers that no client library would write.
+async fn publish_raw(server: &NatsServer, subject: &str, headers: &[u8], payload: &[u8]) {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
+    let stream = tokio::net::TcpStream::connect(server.url().trim_start_matches("nats://")).await.unwrap();
+    let (read, mut write) = stream.into_split();
+    let total = headers.len() + payload.len();
+    let mut bytes = b"CONNECT {\"verbose\":false,\"headers\":true}\r\n".to_vec();
+    bytes.extend_from_slice(format!("HPUB {subject} {} {total}\r\n", headers.len()).as_bytes());
+    bytes.extend_from_slice(headers);
+    bytes.extend_from_slice(payload);
+    bytes.extend_from_slice(b"\r\nPING\r\n");
+    write.write_all(&bytes).await.unwrap();
+    let mut lines = tokio::io::BufReader::new(read).lines();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        assert!(!line.starts_with("-ERR"), "{line}");
+        if line == "PONG" {
+            return;
+        }
+    }
+    panic!("the server closed the connection");
+}
+
+/// One of these makes the NATS client's own task panic; what it prints is expected.
+#[tokio::test]
+async fn headers_that_no_client_can_read_block_nothing() {
+    let server = NatsServer::start();
+    let bus = JetStreamBus::start(options(&server));
+    bus.subscribe(vec![]);
+    status(&bus, true, "").await;
+    let rows: &[(&str, &[u8])] = &[
+        ("Latin-1", b"NATS/1.0\r\nce-id: \xfc\r\n\r\n"),
+        ("no colon", b"NATS/1.0\r\nhello\r\n\r\n"),
+        ("a name with a space", b"NATS/1.0\r\nce id: 1\r\n\r\n"),
+        ("a lone carriage return", b"NATS/1.0\r\nce-id: a\rb\r\n\r\n"),
+        ("a status that ends a pull", b"NATS/1.0 408 Request Timeout\r\n\r\n"),
+        ("a status that is none", b"NATS/1.0 abc\r\n\r\n"),
+        ("no version", b"ce-id: 1\r\n\r\n"),
+    ];
+    let mut delivered = 0;
+    for (index, (why, headers)) in rows.iter().enumerate() {
+        let id = index.to_string();
+        publish_raw(&server, "events.order.placed.v2", headers, b"poison").await;
+        publish_until_taken(&bus, &[event(&id)]).await;
+        'row: loop {
+            for delivery in timeout(SOON, bus.next(64)).await.unwrap_or_else(|_| panic!("stuck behind {why}")) {
+                let found = delivery.event.as_ref().ok().map(|event| event.id.clone());
+                delivered += u64::from(found.is_none());
+                delivery.ack.ack().await;
+                if found.as_ref() == Some(&id) {
+                    break 'row;
+                }
+            }
+        }
+    }
+    let letters = client(&server).await.get_stream("DEAD_LETTERS").await.unwrap().cached_info().state.messages;
+    assert_eq!(delivered + letters, rows.len() as u64, "each is either delivered as no event, or put aside");
+    let letter = client(&server).await.get_stream("DEAD_LETTERS").await.unwrap().get_raw_message(1).await.unwrap();
+    assert_eq!(letter.payload.as_ref(), b"poison");
+    let headers = letter.headers.get("Backstitch-Original-Headers").unwrap().as_str();
+    assert_eq!(backstitch::bus::base64::decode(headers).as_deref(), Some(rows[0].1));
+}
+
+#[tokio::test]
+async fn a_full_stream_refuses_and_keeps_what_it_has() {
+    let server = NatsServer::start();
+    let events_limits = Limits { bytes_max: Some(64 * 1_024), age_max: None };
+    let bus = JetStreamBus::start(Options { events: events_limits, ..options(&server) });
+    bus.subscribe(vec![]);
+    status(&bus, true, "").await;
+    let large = |id: &str| Event { data: Payload::of(&"x".repeat(20_000)), ..event(id) };
+    publish(&bus, vec![large("1"), large("2"), large("3")]).await;
+    let result = bus.publish(vec![large("4")]).await.pop().unwrap();
+    assert!(matches!(&result, Err(Error::Unavailable(why)) if why.contains("maximum bytes")), "{result:?}");
+    assert_eq!(drain(&bus, 3).await, ["1", "2", "3"]);
+    client(&server).await.get_stream("EVENTS").await.unwrap().purge().await.unwrap();
+    publish(&bus, vec![large("4")]).await;
+}
+
+/// A process that is killed with deliveries in hand: the next one has them at once, not after the server's wait.
+#[tokio::test]
+async fn what_a_dead_process_had_in_hand_comes_at_once() {
+    let server = NatsServer::start();
+    let ack_wait = Duration::from_secs(3_600);
+    let first = JetStreamBus::start(Options { ack_wait, ..options(&server) });
+    first.subscribe(vec![]);
+    status(&first, true, "").await;
+    publish(&first, events(0..300)).await;
+    let mut taken = 0;
+    while taken < 100 {
+        for delivery in timeout(SOON, first.next(1)).await.unwrap() {
+            taken += 1;
+            if delivery.sequence % 2 == 0 {
+                delivery.ack.ack().await;
+            } else {
+                std::mem::forget(delivery.ack); // no destructor runs at a kill -9
+            }
+        }
+    }
+    first.close().await;
+    let second = JetStreamBus::start(Options { ack_wait, ..options(&server) });
+    second.subscribe(vec![]);
+    let mut ids: Vec<u32> = drain(&second, 250).await.iter().map(|id| id.parse().unwrap()).collect();
+    ids.sort_unstable();
+    let expected: Vec<u32> = (0..300).filter(|id| *id >= 100 || id % 2 == 0).collect(); // sequence is id + 1
+    assert_eq!(ids, expected);
 }
