@@ -135,10 +135,7 @@ async fn connect_first(shared: &Shared) -> Result<Connection, String> {
         options = options.add_root_certificates(path.clone());
     }
     let urls: Vec<&str> = shared.options.url.split(',').map(str::trim).collect();
-    let client = options.connect(urls).await.map_err(|error| match std::error::Error::source(&error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    })?;
+    let client = options.connect(urls).await.map_err(|error| error.to_string())?;
     Ok(Connection { client, link })
 }
 
