@@ -151,12 +151,11 @@ async fn play(stage: &mut Stage, scene: &Scene) -> Result<(RunView, Vec<String>)
     let run = RunId::keyed(&saga, scene.order);
     let options = EventOptions { key: Some(scene.order.to_owned()), ..EventOptions::default() };
     stage.orchestrator.client.publish(EVENT, &order(scene.order), &options).await?;
-    if scene.trouble == Trouble::Killed {
-        kill_and_start_again(stage, scene).await?;
-    }
-
     let client = stage.orchestrator.client.clone();
-    let mut story = Story::new(&client, run, false);
+    let mut story = Story::new(&client, run);
+    if scene.trouble == Trouble::Killed {
+        kill_and_start_again(stage, scene, &mut story).await?;
+    }
     let deadline = Instant::now() + RUN_WAIT;
     let mut is_down = matches!(scene.trouble, Trouble::Down { .. });
     loop {
@@ -210,7 +209,7 @@ fn order(id: &str) -> Payload {
 }
 
 /// Kills the orchestrator while the services hold its call, and starts it again.
-async fn kill_and_start_again(stage: &mut Stage, scene: &Scene) -> Result<(), Failure> {
+async fn kill_and_start_again(stage: &mut Stage, scene: &Scene, story: &mut Story<'_>) -> Result<(), Failure> {
     let wanted = Wanted {
         order: Some(scene.order),
         step: Some("charge"),
@@ -219,6 +218,7 @@ async fn kill_and_start_again(stage: &mut Stage, scene: &Scene) -> Result<(), Fa
         ..Wanted::default()
     };
     stage.participants.wait(&wanted, RUN_WAIT).await?;
+    story.look().await;
     let pid = stage.orchestrator.pid().unwrap_or_default();
     stage.orchestrator.kill().await;
     anstream::println!(

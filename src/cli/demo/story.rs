@@ -14,14 +14,13 @@ pub struct Story<'a> {
     /// Names of the facts shown so far.
     pub facts: Vec<String>,
     began_ms: Option<i64>,
-    quiet: bool,
 }
 
 impl<'a> Story<'a> {
-    /// Follows a run that need not exist yet. A quiet story shows nothing and only looks.
+    /// Follows a run that need not exist yet.
     #[must_use]
-    pub fn new(client: &'a Client, run: RunId, quiet: bool) -> Self {
-        Self { client, run, facts: Vec::new(), began_ms: None, quiet }
+    pub fn new(client: &'a Client, run: RunId) -> Self {
+        Self { client, run, facts: Vec::new(), began_ms: None }
     }
 
     /// Shows what is new, and returns the run when it can be read.
@@ -39,9 +38,6 @@ impl<'a> Story<'a> {
     fn show(&mut self, entry: &HistoryEntry) {
         let at_ms = entry.at.parse::<jiff::Timestamp>().map_or(0, |at| at.as_millisecond());
         let since_ms = at_ms.saturating_sub(*self.began_ms.get_or_insert(at_ms)).max(0);
-        if self.quiet {
-            return;
-        }
         let time = format!("{:>4}.{:03} s", since_ms / 1_000, since_ms % 1_000);
         let text = &entry.text;
         match entry.fact.as_str() {
@@ -52,6 +48,7 @@ impl<'a> Story<'a> {
                 anstream::println!("  {}  {}", time.dimmed(), text.magenta());
             }
             "step_ended" | "event_emitted" => anstream::println!("  {}  {}", time.dimmed(), text.green()),
+            "lock_wanted" | "lock_granted" => anstream::println!("  {}  {}", time.dimmed(), text.dimmed()),
             "run_ended" => anstream::println!("  {}  {}", time.dimmed(), text.bold()),
             _ => anstream::println!("  {}  {}", time.dimmed(), text),
         }
