@@ -116,7 +116,7 @@ impl Bus for JetStreamBus {
                 let (bytes, most) = (wire::size(&raw), shared.options.event_bytes_max);
                 if bytes > most {
                     return Err(Error::Refused(format!(
-                        "it has {bytes} bytes with its headers; bus.event_bytes_max is {most}"
+                        "it has {bytes} bytes with its headers; nats.event_bytes_max is {most}"
                     )));
                 }
                 Outgoing::new(raw)

@@ -62,7 +62,7 @@ pub fn check_server(options: &Options, version: &str, jetstream: bool, max_paylo
     let least = options.event_bytes_max + ADDED_BYTES_MAX;
     if max_payload < least {
         return Err(format!(
-            "nats-server takes messages of {max_payload} bytes, but bus.event_bytes_max {} needs {least}; raise `max_payload` there or lower the limit here",
+            "nats-server takes messages of {max_payload} bytes, but nats.event_bytes_max {} needs {least}; raise `max_payload` there or lower the limit here",
             options.event_bytes_max
         ));
     }
@@ -86,7 +86,7 @@ pub async fn check_sync(options: &Options, server_id: &str) -> Result<Sync, Stri
     let sync = sync_of(options, server_id).await;
     match (&sync, options.durability) {
         (Sync::NotProved(why), Durability::Strict) => Err(format!(
-            "bus.durability is strict, and it is not proved that acknowledged events survive a power cut: {why}; or set bus.durability: trust_server"
+            "nats.durability is strict, and it is not proved that acknowledged events survive a power cut: {why}; or set nats.durability: trust_server"
         )),
         _ => Ok(sync),
     }
@@ -94,7 +94,7 @@ pub async fn check_sync(options: &Options, server_id: &str) -> Result<Sync, Stri
 
 async fn sync_of(options: &Options, server_id: &str) -> Sync {
     if options.monitor_urls.is_empty() {
-        return Sync::NotProved("bus.monitor_url is not set; set it to the server's monitoring address".to_owned());
+        return Sync::NotProved("nats.monitor_url is not set; set it to the server's monitoring address".to_owned());
     }
     let mut connected = false;
     for url in &options.monitor_urls {
@@ -112,7 +112,7 @@ async fn sync_of(options: &Options, server_id: &str) -> Sync {
         Sync::Always
     } else {
         Sync::NotProved(format!(
-            "bus.monitor_url {} belongs to another server than the one connected to ({server_id}); list every server's",
+            "nats.monitor_url {} belongs to another server than the one connected to ({server_id}); list every server's",
             options.monitor_urls.join(",")
         ))
     }

@@ -47,7 +47,7 @@ pub async fn stream(context: &Context, options: &Options, kind: Kind) -> Result<
             }
             tracing::info!(stream = name, "stream differs from the configuration, updating it");
             context.update_stream(&wanted).await.map_err(|error| {
-                format!("stream {name} cannot be changed to what bus.* says: {error}; change the configuration, or the stream with the NATS tools")
+                format!("stream {name} cannot be changed to what nats.* says: {error}; change the configuration, or the stream with the NATS tools")
             })
         }
         Err(error) => match error.kind() {
@@ -139,7 +139,7 @@ pub async fn consumer(context: &Context, options: &Options, types: &[EventType])
     };
     context.create_consumer_on_stream(config, EVENTS_STREAM).await.map_err(|error| {
         format!(
-            "consumer {} of stream {EVENTS_STREAM} cannot be made what it must be: {error}; remove it with the NATS tools or set bus.consumer to another name",
+            "consumer {} of stream {EVENTS_STREAM} cannot be made what it must be: {error}; remove it with the NATS tools or set nats.consumer to another name",
             options.consumer
         )
     })

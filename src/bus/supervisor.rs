@@ -87,7 +87,7 @@ async fn connect<'a>(shared: &Shared, connection: &'a mut Option<Connection>) ->
         *connection = Some(
             connect_first(shared)
                 .await
-                .map_err(|error| format!("NATS at {url} cannot be reached: {error}; start it or set bus.url"))?,
+                .map_err(|error| format!("NATS at {url} cannot be reached: {error}; start it or set nats.url"))?,
         );
     }
     let connection = connection.as_mut().expect("made above");
@@ -284,7 +284,7 @@ fn set_ready(shared: &Shared, session: &Session, proved: &Sync) {
     let proof = match proved {
         Sync::Always => "each write is synced before it is acknowledged".to_owned(),
         Sync::NotProved(why) => {
-            format!("acknowledged events may be lost at a power cut (bus.durability: trust_server): {why}")
+            format!("acknowledged events may be lost at a power cut (nats.durability: trust_server): {why}")
         }
     };
     let message = format!("nats-server {} at {}; {proof}", info.version, shared.options.shown_url());

@@ -29,6 +29,10 @@ const TO_LAST: u64 = 512;
 const AT_A_TIME: usize = 64;
 /// The original headers are kept as Base64 in one header, up to here.
 const HEADERS_BYTES_MAX: usize = 24 * 1_024;
+/// A connection that has just ended may still be seen waiting; the server notices within milliseconds.
+const GONE_PAUSE: Duration = Duration::from_millis(100);
+/// Looks at that, one second in all.
+const GONE_LOOKS: u32 = 10;
 /// JetStream's API answers in milliseconds.
 const API_WAIT: Duration = Duration::from_secs(5);
 
@@ -55,6 +59,8 @@ pub(super) enum Readable {
 /// One line when the API does not answer or DEAD_LETTERS does not take a message.
 pub(super) async fn recover(shared: &Shared, session: &Session, readable: Readable) -> Result<(), String> {
     let name = shared.options.consumer.as_str();
+    let readable =
+        if readable == Readable::Again && others_read(session, name).await? { Readable::Leave } else { readable };
     let consumer = session.context.get_consumer_from_stream::<pull::Config, _, _>(name, EVENTS_STREAM).await;
     let consumer: PullConsumer = consumer.map_err(|error| format!("consumer {name} cannot be looked at: {error}"))?;
     let info = consumer.cached_info();
@@ -92,6 +98,21 @@ pub(super) async fn recover(shared: &Shared, session: &Session, readable: Readab
         }
     }
     Ok(())
+}
+
+/// True when somebody else waits for messages of the same consumer: what is not in our hand may be in theirs.
+async fn others_read(session: &Session, name: &str) -> Result<bool, String> {
+    for _ in 0..GONE_LOOKS {
+        let consumer = session.context.get_consumer_from_stream::<pull::Config, _, _>(name, EVENTS_STREAM).await;
+        let consumer: PullConsumer =
+            consumer.map_err(|error| format!("consumer {name} cannot be looked at: {error}"))?;
+        if consumer.cached_info().num_waiting == 0 {
+            return Ok(false);
+        }
+        tokio::time::sleep(GONE_PAUSE).await;
+    }
+    tracing::warn!(consumer = name, "another process reads this consumer; give each its own name in nats.consumer");
+    Ok(true)
 }
 
 /// Puts one message aside.

@@ -361,7 +361,7 @@ async fn a_server_without_proof_is_refused() {
         ..Options::new(lazy.url())
     };
     let rows = [
-        ("no address", with(&[], Durability::Strict), false, "bus.monitor_url is not set"),
+        ("no address", with(&[], Durability::Strict), false, "nats.monitor_url is not set"),
         ("syncs late", with(&[lazy.monitor_url()], Durability::Strict), false, "sync_interval: always"),
         ("another server's", with(&[synced.monitor_url()], Durability::Strict), false, "another server"),
         ("nobody there", with(&["http://127.0.0.1:1".to_owned()], Durability::Strict), false, "cannot be asked"),
@@ -371,7 +371,7 @@ async fn a_server_without_proof_is_refused() {
         let bus = JetStreamBus::start(options);
         let message = status(&bus, ready, part).await;
         if !ready {
-            assert!(message.contains("bus.durability is strict"), "{why}: {message}");
+            assert!(message.contains("nats.durability is strict"), "{why}: {message}");
         }
         if why == "syncs late" {
             let results = bus.publish(events(1..2)).await;
@@ -553,4 +553,25 @@ async fn what_a_dead_process_had_in_hand_comes_at_once() {
     ids.sort_unstable();
     let expected: Vec<u32> = (0..300).filter(|id| *id >= 100 || id % 2 == 0).collect(); // sequence is id + 1
     assert_eq!(ids, expected);
+}
+
+/// Two processes on one consumer is a mistake of configuration; it must at least not double what is in hand.
+#[tokio::test]
+async fn a_second_reader_does_not_take_what_the_first_has_in_hand() {
+    let server = NatsServer::start();
+    let first = JetStreamBus::start(options(&server));
+    first.subscribe(vec![]);
+    status(&first, true, "").await;
+    publish(&first, events(1..2)).await;
+    let held = next(&first).await;
+    let second = JetStreamBus::start(options(&server));
+    second.subscribe(vec![]);
+    status(&second, true, "").await;
+    publish(&first, events(2..3)).await;
+    let took = tokio::select! {
+        taken = next(&first) => taken,
+        taken = next(&second) => taken,
+    };
+    assert_eq!(took.event.as_ref().unwrap().id, "2", "the first message is still in hand");
+    held.ack.ack().await;
 }
