@@ -5,9 +5,11 @@ pub mod client;
 mod config;
 pub mod demo;
 mod diagnostics;
+mod doctor;
 pub mod exit;
 mod health;
 mod input;
+mod journal;
 mod nats_program;
 mod nats_server;
 mod operate;
@@ -105,6 +107,11 @@ enum Command {
     /// Tells a parked run what really happened.
     Resolve(operate::ResolveArgs),
 
+    /// Verifies, backs up, restores or exports a journal that no process uses.
+    #[command(subcommand)]
+    Journal(journal::Command),
+    /// Looks at everything that a process needs.
+    Doctor(doctor::Args),
     /// Asks whether Backstitch is alive; for containers.
     Healthcheck(health::Args),
     /// Shows the product in a minute.
@@ -171,6 +178,8 @@ async fn run(command: Command) -> Outcome {
         Command::Retry(args) => operate::retry(args).await,
         Command::Skip(args) => operate::plain("skip", args).await,
         Command::Resolve(args) => operate::resolve(args).await,
+        Command::Journal(command) => journal::run(command),
+        Command::Doctor(args) => doctor::run(args).await,
         Command::Healthcheck(args) => health::run(args).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Bench { args, output } => {

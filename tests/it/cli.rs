@@ -284,6 +284,75 @@ async fn serve_works_without_nats_and_says_so() {
     assert_eq!(dev.json("POST", "/api/v1/events/thing.happened.v1", Some(body)).await.0, 202);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_is_verified_backed_up_restored_and_exported() {
+    let workspace = Workspace::new();
+    let dev = Dev::start(&workspace, &[]);
+    let (_, started) = dev.json("POST", "/api/v1/sagas/slow/runs", Some(r#"{"key": "before"}"#)).await;
+    let (exit, _, stderr) = workspace.told(&["journal", "verify"]);
+    assert_eq!((exit, stderr.contains(&dev.pid().to_string())), (4, true), "in use: {stderr}");
+    dev.stop();
+
+    let (exit, stdout, stderr) = workspace.told(&["journal", "verify", "--output", "json"]);
+    assert_eq!(exit, 0, "{stderr}");
+    assert_eq!(serde_json::from_str::<Value>(&stdout).unwrap()["findings"], serde_json::json!([]));
+    let (exit, stdout, stderr) = workspace.told(&["journal", "backup", "copy"]);
+    assert_eq!((exit, stdout.contains("copied")), (0, true), "{stdout}{stderr}");
+    let (exit, ..) = workspace.told(&["journal", "backup", "copy"]);
+    assert_eq!(exit, 2, "never over another one");
+    let (exit, stdout, _) = workspace.told(&["journal", "export"]);
+    assert!(exit == 0 && stdout.lines().count() > 1, "{stdout}");
+    assert!(stdout.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{stdout}");
+    let (exit, stdout, stderr) = workspace.told(&["journal", "export", "--to", "records.jsonl"]);
+    assert_eq!((exit, stdout.contains("records.jsonl")), (0, true), "{stdout}{stderr}");
+
+    let dev = Dev::start(&workspace, &[]);
+    assert_eq!(dev.json("POST", "/api/v1/sagas/slow/runs", Some(r#"{"key": "after"}"#)).await.0, 201);
+    dev.stop();
+    let (exit, stdout, stderr) = workspace.told(&["journal", "restore", "copy"]);
+    assert_eq!((exit, stdout.contains("before")), (0, true), "{stdout}{stderr}");
+    let dev = Dev::start(&workspace, &[]);
+    assert_eq!(dev.announcement["runs_resumed"], 1, "the run before the backup, not the one after");
+    dev.until(started["id"].as_str().unwrap(), "waiting").await;
+    dev.stop();
+
+    let generations = workspace.path().join(".backstitch/generations");
+    let generation = std::fs::read_dir(generations).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(generation.join("db")).unwrap();
+    bytes.iter_mut().for_each(|byte| *byte = !*byte);
+    std::fs::write(generation.join("db"), bytes).unwrap();
+    let (exit, stdout, stderr) = workspace.told(&["journal", "verify"]);
+    assert_eq!(exit, 5, "{stdout}{stderr}");
+    let (exit, _, stderr) = workspace.told(&["dev", "--listen", "127.0.0.1:0"]);
+    assert_eq!((exit, stderr.contains("damaged")), (5, true), "never a silently empty start: {stderr}");
+}
+
+#[test]
+fn doctor_says_what_is_missing() {
+    let workspace = Workspace::new();
+    let dev = Dev::start(&workspace, &[]);
+    let nats = dev.announcement["nats_url"].as_str().unwrap();
+    workspace.write(
+        "backstitch.yaml",
+        &format!("nats: {{ url: \"{nats}\", monitor_url: \"\" }}\ntelemetry: {{ otlp: off }}\n"),
+    );
+    let (exit, stdout, stderr) = workspace.told(&["doctor", "--url", &dev.url(), "--output", "json"]);
+    assert_eq!(exit, 0, "{stdout}{stderr}");
+    let checks: Vec<Value> = serde_json::from_str(&stdout).unwrap();
+    let state = |name: &str| {
+        checks.iter().find(|check| check["name"] == name).map(|check| check["state"].as_str().unwrap().to_owned())
+    };
+    for name in ["configuration", "sagas", "nats-server", "data", "nats", "api"] {
+        assert_eq!(state(name).as_deref(), Some("ok"), "{name}: {stdout}");
+    }
+    assert!(stdout.contains(&format!("used by process {}", dev.pid())), "{stdout}");
+    drop(dev);
+    workspace.write("sagas/wrong.yaml", "saga: x\n");
+    let (exit, stdout, _) = workspace.told(&["doctor", "--url", "http://127.0.0.1:1"]);
+    assert_eq!(exit, 1, "{stdout}");
+    assert!(stdout.contains("backstitch validate") && stdout.contains("backstitch dev"), "{stdout}");
+}
+
 fn nats_pid(workspace: &Workspace) -> i32 {
     let file = workspace.path().join(".backstitch/nats/nats.pid");
     std::fs::read_to_string(file).unwrap().trim().parse().unwrap()
