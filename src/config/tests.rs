@@ -223,3 +223,28 @@ fn every_code_is_explained() {
         assert!(page.contains(&format!("| {code} |")), "docs/configuration.md lacks {code}");
     }
 }
+
+/// Whatever a file holds, it is read or refused with places that are in it.
+#[test]
+fn damaged_files_are_refused_in_words() {
+    let whole: &str = REFERENCE;
+    let cut = (0..whole.len()).step_by(41).filter(|at| whole.is_char_boundary(*at)).map(|at| whole[..at].to_owned());
+    let marks = ["{", "[", "\"", "&a ", "*a", "!", "- ", "? ", ": ", "\t", "\u{feff}", "\0", "${", "|", "%"];
+    // Where values stand: in comments a mark does no harm.
+    let starts =
+        whole.match_indices('\n').map(|(at, _)| at + 1).filter(|at| !whole[*at..].trim_start().starts_with('#'));
+    let values = starts.filter_map(|at| whole[at..].find(':').map(|colon| at + colon + 1)).collect::<Vec<_>>();
+    let inserted = marks
+        .iter()
+        .flat_map(|mark| values.iter().step_by(5).map(move |at| format!("{} {mark}{}", &whole[..*at], &whole[*at..])));
+    let mut refused = 0;
+    for text in cut.chain(inserted) {
+        let Err(found) = loaded(&text, &Given::default()) else { continue };
+        refused += 1;
+        for one in found {
+            assert!(one.line <= text.lines().count() + 1, "{one}");
+            assert!(!one.help.is_empty() && !one.message.contains('\n'), "{one}");
+        }
+    }
+    assert!(refused > 100, "{refused}");
+}

@@ -90,22 +90,26 @@ impl Dialer {
     }
 
     async fn connect(&self) -> Result<TcpStream, DialError> {
-        let resolved = tokio::net::lookup_host((self.host.as_str(), self.port))
+        let resolved: Vec<SocketAddr> = tokio::net::lookup_host((self.host.as_str(), self.port))
             .await
-            .map_err(|source| DialError::Resolve { host: self.host.clone(), source })?;
+            .map_err(|source| DialError::Resolve { host: self.host.clone(), source })?
+            .collect();
+        // An address that swallows packets must leave time for the others.
+        let each = self.timeout / u32::try_from(resolved.len().max(1)).unwrap_or(u32::MAX);
         let mut refused = DialError::NoAddress { host: self.host.clone() };
         for address in resolved {
             if !self.written && !address::is_allowed(address.ip(), self.network) {
                 refused = DialError::Private { host: self.host.clone(), address: address.ip() };
                 continue;
             }
-            match TcpStream::connect(address).await {
-                Ok(tcp) => {
+            match tokio::time::timeout(each, TcpStream::connect(address)).await {
+                Ok(Ok(tcp)) => {
                     // Nagle's algorithm costs 40 ms on every call; without the option we still work.
                     let _ = tcp.set_nodelay(true);
                     return Ok(tcp);
                 }
-                Err(source) => refused = DialError::Connect { address, source },
+                Ok(Err(source)) => refused = DialError::Connect { address, source },
+                Err(_) => refused = DialError::Slow { host: address.to_string(), wait_ms: each.as_millis() },
             }
         }
         Err(refused)
