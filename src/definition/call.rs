@@ -3,11 +3,7 @@
 
 use super::diagnostic::Finding;
 use super::file::Loader;
-use super::model::{
-    Attempts, CallTemplate, Check, Classify, Compensate, EmitTemplate, Idempotency, KeyPlace, OnExhausted, OnUnknown,
-    RetryPolicy, UndoCall, UndoEmit, UnknownElse,
-};
-use super::policy::RetryPatch;
+use super::model::{CallTemplate, KeyPlace};
 use super::reader::{At, Map, listed, shorten};
 use super::yaml::{Node, Yaml};
 use crate::expression::{Root, TextTemplate};
@@ -18,10 +14,6 @@ use crate::time::Span;
 pub(super) const FORWARD: &[Root] = &[Root::Input, Root::Event, Root::Steps, Root::Step, Root::Saga];
 /// The same with the answer in hand.
 pub(super) const WITH_RESULT: &[Root] = &[Root::Result, Root::Input, Root::Event, Root::Steps, Root::Step, Root::Saga];
-const UNDO: &[Root] = &[Root::Forward, Root::Input, Root::Event, Root::Steps, Root::Step, Root::Error, Root::Saga];
-const UNDO_RESULT: &[Root] =
-    &[Root::Result, Root::Forward, Root::Input, Root::Event, Root::Steps, Root::Step, Root::Error, Root::Saga];
-
 const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 /// Headers that every call carries from us, or that the connection owns.
 const OWN_HEADERS: &[&str] = &[
@@ -201,7 +193,7 @@ impl Loader<'_> {
         Some(out)
     }
 
-    fn header_name(&mut self, text: &str, span: std::ops::Range<usize>) -> Option<String> {
+    pub(super) fn header_name(&mut self, text: &str, span: std::ops::Range<usize>) -> Option<String> {
         let name = text.to_ascii_lowercase();
         let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         let (message, help) = if name.is_empty() || !name.bytes().all(token) {
@@ -218,172 +210,6 @@ impl Loader<'_> {
         };
         self.reader.find(Finding::new("S051", span, message).help(help));
         None
-    }
-
-    /// Reads `classify`.
-    pub(super) fn classify(&mut self, node: &Node, at: At) -> Classify {
-        const KNOWN: &[&str] = &["proof", "unknown", "refused", "retry", "done"];
-        let Some(map) = self.reader.mapping(node, "`classify`", KNOWN, &[]) else { return Classify::default() };
-        let mut read = |key: &str| map.get(key).and_then(|node| self.reader.expression(node, WITH_RESULT, at));
-        Classify {
-            proof: read("proof"),
-            unknown: read("unknown"),
-            refused: read("refused"),
-            retry: read("retry"),
-            done: read("done"),
-        }
-    }
-
-    /// Reads `on_unknown`.
-    pub(super) fn on_unknown(&mut self, node: &Node, own: Option<&ServiceName>, at: At) -> OnUnknown {
-        let mut out = OnUnknown { check: None, otherwise: UnknownElse::Compensate };
-        let Some(map) = self.reader.mapping(node, "`on_unknown`", &["check", "else"], &[]) else { return out };
-        if let Some(node) = map.get("else") {
-            let words = [("compensate", UnknownElse::Compensate), ("park", UnknownElse::Park)];
-            out.otherwise = self.reader.word(node, "`else`", &words).unwrap_or(UnknownElse::Compensate);
-        }
-        if let Some(node) = map.get("check") {
-            out.check = self.check(node, own, at);
-        }
-        out
-    }
-
-    fn check(&mut self, node: &Node, own: Option<&ServiceName>, at: At) -> Option<Check> {
-        const KNOWN: &[&str] = &["call", "with", "happened", "output", "conclusive", "retry", "timeout"];
-        let map = self.reader.mapping(node, "`check`", KNOWN, &[])?;
-        let call = self.call(map, "`check`", own, FORWARD, at);
-        let happened = self.reader.required(
-            map,
-            "`check`",
-            "happened",
-            "write an expression on $result that is true if the effect took place",
-        );
-        let happened = happened.and_then(|node| self.reader.expression(node, WITH_RESULT, at));
-        let output = match map.get("output") {
-            Some(node) => Some(self.output_of(node, at)?),
-            None => None,
-        };
-        let conclusive = map.get("conclusive").and_then(|node| self.reader.boolean(node, "`conclusive`"));
-        let retry = map.get("retry").map_or(RetryPatch::default(), |node| self.reader.retry(node));
-        let timeout = map.get("timeout").and_then(|node| self.reader.duration(node, "`timeout`"));
-        let call = call?;
-        let timeout = self.attempt_timeout(timeout, Some(&call.service), None);
-        let retry = retry.over(self.defaults.retry.over(RetryPolicy::FORWARD));
-        Some(Check { call, happened: happened?, output, conclusive: conclusive.unwrap_or(false), retry, timeout })
-    }
-
-    /// Reads `compensate`.
-    pub(super) fn compensate(&mut self, node: &Node, own: Option<&ServiceName>, at: At) -> Option<Compensate> {
-        if let Yaml::Scalar(scalar) = &node.value {
-            if scalar.text == "none" {
-                return Some(Compensate::None);
-            }
-            let message = format!("`compensate` cannot be `{}`", shorten(&scalar.text));
-            let help = "write `none` if nothing needs undoing, or a call: `compensate: { with: … }`";
-            self.reader.find(Finding::new("S013", node.span.clone(), message).help(help));
-            return None;
-        }
-        const KNOWN: &[&str] =
-            &["call", "with", "emit", "data", "key", "if", "retry", "timeout", "ok", "on_exhausted", "on_refused"];
-        let map = self.reader.mapping(node, "`compensate`", KNOWN, &["run", "reply", "input", "version"])?;
-        let At::Forward(step) = at else { return None };
-        let at = At::Undo { step, conditional: map.has("if") };
-        let condition = match map.get("if") {
-            Some(node) => Some(self.reader.expression(node, UNDO, At::Undo { step, conditional: true })?),
-            None => None,
-        };
-        let on_refused =
-            map.get("on_refused").and_then(|node| self.reader.boolean(node, "`on_refused`")).unwrap_or(false);
-        if map.has("emit") {
-            for key in ["call", "with", "retry", "timeout", "ok", "on_exhausted"] {
-                if let Some(entry) = map.entry(key) {
-                    let message = format!("`{key}` has no meaning beside `emit`: an event is stored, not called");
-                    self.reader.find(Finding::new("S016", entry.key_span.clone(), message));
-                }
-            }
-            let emit = self.emit(map, UNDO, at)?;
-            return Some(Compensate::Emit(Box::new(UndoEmit { emit, condition, on_refused })));
-        }
-        let call = self.call(map, "`compensate`", own, UNDO, at);
-        let ok = map.get("ok").map(|node| self.reader.expression(node, UNDO_RESULT, at));
-        let retry = map.get("retry").map_or(RetryPatch::default(), |node| self.reader.retry(node));
-        let timeout = map.get("timeout").and_then(|node| self.reader.duration(node, "`timeout`"));
-        let mut retry = retry.over(self.defaults.undo.over(RetryPolicy::UNDO));
-        let words = [("park", Some(OnExhausted::Park)), ("skip", Some(OnExhausted::Skip)), ("forever", None)];
-        let on_exhausted =
-            match map.get("on_exhausted").and_then(|node| self.reader.word(node, "`on_exhausted`", &words)) {
-                Some(None) => {
-                    retry.attempts = Attempts::Forever;
-                    OnExhausted::Park
-                }
-                Some(Some(word)) => word,
-                None => OnExhausted::Park,
-            };
-        let call = call?;
-        let timeout = self.attempt_timeout(timeout, Some(&call.service), self.defaults.undo_timeout);
-        let ok = match ok {
-            Some(ok) => Some(ok?),
-            None => None,
-        };
-        Some(Compensate::Call(Box::new(UndoCall { call, condition, retry, timeout, ok, on_exhausted, on_refused })))
-    }
-
-    /// Reads `emit`, `data` and `key`.
-    pub(super) fn emit(&mut self, map: Map<'_>, roots: &[Root], at: At) -> Option<EmitTemplate> {
-        let event = map.get("emit").and_then(|node| self.event_type(node));
-        let data = match map.get("data") {
-            Some(node) => self.reader.template(node, roots, at),
-            None => Some(crate::expression::Template::literal(&crate::payload::Payload::null())),
-        };
-        let key = match map.get("key") {
-            Some(node) => Some(self.reader.text_template(node, "`key`", roots, at)?),
-            None => None,
-        };
-        Some(EmitTemplate { event: event?, data: data?, key })
-    }
-
-    /// Reads `idempotency`.
-    pub(super) fn idempotency(&mut self, node: &Node, at: At) -> Option<Idempotency> {
-        let map = self.reader.mapping(node, "`idempotency`", &["header", "query", "body", "value"], &[])?;
-        let mut places = Vec::new();
-        for key in ["header", "query", "body"] {
-            let Some(entry) = map.entry(key) else { continue };
-            let text = self.reader.literal(&entry.value, "the key's place")?;
-            places.push((
-                entry,
-                match key {
-                    "header" if text.eq_ignore_ascii_case("idempotency-key") => {
-                        KeyPlace::Header("idempotency-key".to_owned())
-                    }
-                    "header" => KeyPlace::Header(self.header_name(text, entry.value.span.clone())?),
-                    "query" => KeyPlace::Query(text.to_owned()),
-                    _ => KeyPlace::Body(text.to_owned()),
-                },
-            ));
-        }
-        if let [_, (second, _), ..] = places.as_slice() {
-            let message = "the idempotency key has one place";
-            self.reader
-                .find(Finding::new("S013", second.key_span.clone(), message).help("keep `header`, `query` or `body`"));
-        }
-        let value = match map.get("value") {
-            Some(node) => Some(self.reader.text_template(node, "`value`", FORWARD, at)?),
-            None => None,
-        };
-        let place = places.into_iter().next().map_or_else(default_key_place, |(_, place)| place);
-        Some(Idempotency { place, value })
-    }
-
-    /// Reads `output`: a template, or `{as: …}`.
-    pub(super) fn output_of(&mut self, node: &Node, at: At) -> Option<crate::expression::Template> {
-        if let Yaml::Mapping(entries) = &node.value
-            && !entries.is_empty()
-            && entries.iter().all(|entry| matches!(entry.key.as_str(), "as" | "schema"))
-        {
-            let map = self.reader.mapping(node, "`output`", &["as"], &["schema"])?;
-            return self.reader.template(map.get("as")?, WITH_RESULT, at);
-        }
-        self.reader.template(node, WITH_RESULT, at)
     }
 
     /// Reads a service's name and finds it.

@@ -363,3 +363,9 @@ fn at_pointer<'n>(node: &'n Node, pointer: &str) -> &'n Node {
     }
     at
 }
+
+/// Returns every word of the top level and of triggers, for the test of the reference.
+#[cfg(test)]
+pub(super) fn words() -> impl Iterator<Item = &'static str> {
+    [TOP, TRIGGER, super::policy::RETRY_KEYS].into_iter().flatten().copied()
+}

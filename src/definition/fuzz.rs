@@ -191,7 +191,6 @@ fn large_and_deep_files_end() {
         let start = std::time::Instant::now();
         check(text);
         let took = start.elapsed();
-        assert!(took.as_secs() < 20, "{} bytes beginning with {:?} took {took:?}", text.len(), &text[..20]);
-        eprintln!("{took:?} for {} bytes beginning with {:?}", text.len(), &text[..20]);
+        assert!(took.as_secs() < 60, "{} bytes beginning with {:?} took {took:?}", text.len(), &text[..20]);
     }
 }

@@ -4,10 +4,13 @@
 mod call;
 mod codes;
 mod diagnostic;
+mod expressions;
 mod file;
 #[cfg(test)]
 mod fuzz;
+mod kinds;
 pub mod model;
+mod outcome;
 mod policy;
 mod reader;
 mod rules;

@@ -233,3 +233,15 @@ fn every_code_is_explained_and_shown() {
         assert!(!is_code || CODES.iter().any(|(code, ..)| *code == word), "{word} is not in CODES");
     }
 }
+
+#[test]
+fn the_reference_names_everything() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/language.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let words: BTreeSet<&str> = page.split(|c: char| !(c.is_ascii_alphanumeric() || "_@$".contains(c))).collect();
+    let functions = crate::expression::functions().collect::<Vec<_>>();
+    let variables = crate::expression::Root::ALL.iter().map(|root| root.name());
+    for word in functions.into_iter().chain(variables).chain(step::words()).chain(file::words()) {
+        assert!(words.contains(word), "docs/language.md does not mention `{word}`");
+    }
+}

@@ -222,8 +222,7 @@ fn bombs_end() {
         }
         // The budget is counted in work, not in time; this only says that counting works at all.
         let took = start.elapsed();
-        eprintln!("{took:?} {source}");
-        assert!(took.as_secs() < 20, "{source} took {took:?}");
+        assert!(took.as_secs() < 60, "{source} took {took:?}");
     }
 }
 

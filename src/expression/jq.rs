@@ -7,8 +7,8 @@ use jaq_core::{Compiler, Ctx, Filter, Vars};
 use jaq_json::{Map, Rc, Val};
 
 use super::counted::{Counted, functions, shortened, within};
-use super::fence::Read;
 use super::json::{Kind, Members, Value};
+use super::names::Read;
 
 /// An expression compiled for jaq.
 pub(super) struct Program(Filter<JustLut<Counted>>);

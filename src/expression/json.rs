@@ -143,10 +143,22 @@ impl<'a> Value<'a> {
             (Self::Int(a), Self::Int(b)) => Some(a.cmp(b)),
             (Self::Text(a), Self::Text(b)) => Some(a.as_bytes().cmp(b.as_bytes())),
             _ => match self.kind().cmp(&other.kind()) {
-                Ordering::Equal if self.kind() == Kind::Null => Some(Ordering::Equal),
-                Ordering::Equal => None,
+                Ordering::Equal => match self.kind() {
+                    Kind::Null => Some(Ordering::Equal),
+                    Kind::Number => Some(as_floats(self.float()?, other.float()?)),
+                    Kind::Bool | Kind::Text | Kind::Array | Kind::Object => None,
+                },
                 unequal => Some(unequal),
             },
+        }
+    }
+
+    /// Returns a number as jq compares it with a fraction; `None` for an integer beyond `i64`.
+    fn float(&self) -> Option<f64> {
+        match self {
+            Self::Int(number) => Some(*number as f64),
+            Self::Raw(text) if text.contains(['.', 'e', 'E']) => text.parse().ok(),
+            Self::Null | Self::Bool(_) | Self::Text(_) | Self::Raw(_) | Self::Array(_) | Self::Object(_) => None,
         }
     }
 
@@ -204,6 +216,11 @@ impl<'a> Value<'a> {
         }
         out.len() <= bytes_max
     }
+}
+
+/// Orders fractions as jq does; JSON has no NaN.
+fn as_floats(left: f64, right: f64) -> Ordering {
+    if left == 0.0 && right == 0.0 { Ordering::Equal } else { left.total_cmp(&right) }
 }
 
 fn at<T>(items: &[T], index: i64) -> Option<&T> {

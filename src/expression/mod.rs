@@ -5,19 +5,23 @@ mod counted;
 #[cfg(test)]
 mod differential;
 mod fence;
+mod functions;
 mod jq;
 mod json;
+mod names;
 mod program;
 mod scan;
 mod template;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use std::sync::OnceLock;
 
 use crate::payload::Payload;
 
-pub use fence::{CompileError, Name, Read, Root, TOKENS_MAX};
+pub use fence::{TERM_DEPTH_MAX, TOKENS_MAX};
+pub use names::{CompileError, Name, Read, Root};
 pub use scan::{BRACKETS_MAX, SOURCE_BYTES_MAX};
 pub use template::{Place, Template, TextTemplate};
 
@@ -216,6 +220,11 @@ fn value_of<'a>(bound: &'a Bound<'_>) -> Value<'a> {
         Bound::Owned(payload) => Value::of(payload.text()),
         Bound::Text(text) => Value::Text(std::borrow::Cow::Borrowed(text)),
     }
+}
+
+/// Returns the names of the functions that expressions have.
+pub fn functions() -> impl Iterator<Item = &'static str> {
+    functions::FUNCTIONS.iter().map(|(name, _)| *name)
 }
 
 fn too_large() -> String {

@@ -190,7 +190,7 @@ fn the_fence() {
 
 #[test]
 fn every_function_on_the_list_exists() {
-    for (name, args) in fence::FUNCTIONS {
+    for (name, args) in functions::FUNCTIONS {
         let call = match args {
             0 => (*name).to_owned(),
             count => format!("{name}({})", vec!["."; *count].join("; ")),
