@@ -56,12 +56,29 @@ pub fn product_lines(text: &str) -> Vec<(usize, &str)> {
     kept
 }
 
-/// True for a file that holds tests only.
+/// True for a file that holds tests only: by its name, or because it or a folder above it is declared
+/// behind `#[cfg(test)]`.
 pub fn is_test_file(path: &Path) -> bool {
-    let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    name == "tests"
-        || name.ends_with("_tests")
-        || path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "testing")
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let modules = path.ancestors().take_while(|ancestor| *ancestor != source && ancestor.starts_with(&source));
+    modules.into_iter().any(|module| {
+        let name = module.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let folder = module.parent().unwrap_or(module);
+        let owners = [folder.join("mod.rs"), folder.with_extension("rs"), folder.join("lib.rs")];
+        name == "tests"
+            || owners
+                .iter()
+                .filter_map(|owner| fs::read_to_string(owner).ok())
+                .any(|owner| is_declared_for_tests(&owner, name))
+    })
+}
+
+/// True if a text has `mod NAME;` behind `#[cfg(test)]`.
+fn is_declared_for_tests(owner: &str, name: &str) -> bool {
+    let product = product_lines(owner);
+    let declared =
+        |line: &str| line.trim().trim_start_matches("pub ").trim_start_matches("pub(crate) ") == format!("mod {name};");
+    owner.lines().any(declared) && !product.iter().any(|(_, line)| declared(line))
 }
 
 fn report(findings: &[String]) {
@@ -134,4 +151,6 @@ fn product_lines_leave_tests_out() {
         "//! x\nuse a;\n#[cfg(test)]\nmod tests {\n    fn f() {}\n}\nfn g() {}\n#[cfg(test)]\nmod more;\nfn h() {}\n";
     let kept: Vec<&str> = product_lines(text).into_iter().map(|(_, line)| line).collect();
     assert_eq!(kept, ["use a;", "fn g() {}", "fn h() {}"]);
+    assert!(is_declared_for_tests(text, "more"));
+    assert!(!is_declared_for_tests("mod more;\n", "more") && !is_declared_for_tests(text, "other"));
 }
