@@ -17,6 +17,8 @@ mod error;
 mod inbox;
 pub mod memory;
 mod record;
+#[cfg(test)]
+mod record_tests;
 pub mod sled_store;
 
 pub use error::Error;

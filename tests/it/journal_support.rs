@@ -1,6 +1,7 @@
 //! What the journal's tests share: small transitions, a clock that is moved, a journal in a directory.
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -123,4 +124,11 @@ pub fn check_facts(recovered: &Recovered, run: u64, count: u64, bytes: usize) {
     let expected: Vec<_> = (0..count).map(|sequence| fact(run, sequence, bytes)).collect();
     assert!(facts == expected, "run {run}: {} facts, expected {count}", facts.len());
     assert_eq!(found.definition, DEFINITION);
+}
+
+/// Runs a program of the system; the error is what it printed.
+pub fn tool(program: &str, args: &[&str]) -> Result<(), String> {
+    let out = Command::new(program).args(args).output().map_err(|error| format!("{program}: {error}"))?;
+    let text = String::from_utf8_lossy(&out.stderr);
+    if out.status.success() { Ok(()) } else { Err(format!("{program} {}: {}", args.join(" "), text.trim())) }
 }

@@ -173,12 +173,6 @@ fn check(dir: &Path, sync: Sync, acknowledged: &BTreeMap<u64, u64>) -> Result<()
     Ok(())
 }
 
-fn tool(program: &str, args: &[&str]) -> Result<(), String> {
-    let out = Command::new(program).args(args).output().map_err(|error| format!("{program}: {error}"))?;
-    let text = String::from_utf8_lossy(&out.stderr);
-    if out.status.success() { Ok(()) } else { Err(format!("{program} {}: {}", args.join(" "), text.trim())) }
-}
-
 /// A file system in a file, mounted; unmounted when dropped.
 struct Image {
     file: PathBuf,

@@ -47,7 +47,7 @@ pub fn backup(path: &Path, to: &Path) -> Result<BackupReport, Error> {
     if !path.join("HEAD").exists() {
         return Err(Error::damaged(&path.join("HEAD"), "it is not there: this is no journal, or a damaged one"));
     }
-    let (journal, _) = SledJournal::open(Options::new(path))?;
+    let (journal, _) = SledJournal::open(Options::keeping_all(path))?;
     journal.backup(to)
 }
 

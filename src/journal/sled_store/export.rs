@@ -106,7 +106,7 @@ pub fn export(path: &Path, out: &mut dyn Write) -> Result<u64, Error> {
     if !path.join("HEAD").exists() {
         return Err(Error::damaged(&path.join("HEAD"), "it is not there: this is no journal, or a damaged one"));
     }
-    let (journal, _) = SledJournal::open(Options::new(path))?;
+    let (journal, _) = SledJournal::open(Options::keeping_all(path))?;
     journal.export(out)
 }
 

@@ -156,7 +156,7 @@ impl Keys {
         if count <= bounds.max {
             return Ok(());
         }
-        let mut excess = count - bounds.max + bounds.max / DROP_SHARE;
+        let mut excess = (count - bounds.max).saturating_add(bounds.max / DROP_SHARE);
         self.dropped += excess.min(count);
         while excess > 0
             && let Some(file) = self.files.first().cloned()

@@ -37,6 +37,8 @@ mod repair;
 mod sealed;
 mod shared;
 mod store;
+#[cfg(test)]
+mod tests;
 mod turn;
 mod verify;
 mod writer;
@@ -95,6 +97,18 @@ impl Options {
             sync: Sync::Disk,
         }
     }
+
+    /// Returns options that remove nothing, for tools that do not know the configuration.
+    fn keeping_all(path: &std::path::Path) -> Self {
+        Self {
+            generation_bytes: u64::MAX,
+            retention: Retention { age: Span(u64::MAX), bytes: None },
+            keys_keep: Span(u64::MAX),
+            keys_max: u64::MAX,
+            inbox_window: Span(u64::MAX),
+            ..Self::new(path)
+        }
+    }
 }
 
 /// The journal in a data directory. Dropping it writes what is queued and gives the directory free.
@@ -129,6 +143,11 @@ impl SledJournal {
     /// As [`Self::open`].
     pub fn open_at(options: Options, clock: Arc<dyn Clock>) -> Result<(Self, Recovered), Error> {
         let opened = open::open(&options, clock.now())?;
+        Self::start(options, clock, opened)
+    }
+
+    /// Starts the writer of an opened journal.
+    fn start(options: Options, clock: Arc<dyn Clock>, opened: open::Opened) -> Result<(Self, Recovered), Error> {
         let disk = disk::Disk::new(&options.path, options.free_bytes_min);
         let open::Opened { lock, head, state, live_bytes, view, ledger, recovered } = opened;
         let store = view.live.store.clone();

@@ -31,6 +31,7 @@ pub fn with_repair<T>(
             check_files(dir)?;
             return Ok((store, value));
         }
+        Err(Error::Refused { path, reason }) => return Err(Error::Refused { path, reason }),
         Err(error) => error,
     };
     let moved = move_aside(dir)?;

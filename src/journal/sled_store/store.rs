@@ -3,6 +3,7 @@
 //! data, or with an error that names the file.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use crate::journal::{Error, record};
 /// `history` and when a run is carried along.
 const CACHE_BYTES: u64 = 64 << 20;
 
+const FULL: &str = "the journal cannot be opened on a full disk; free some space and start again";
 /// Far longer than sled's threads take to let go of a file.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 
@@ -71,6 +73,10 @@ impl Store {
         let started = Instant::now();
         let db = match guarded(|| open_patiently(&config, started)) {
             Ok(Ok(db)) => db,
+            // Nothing is wrong with the data: no repair, and no restore.
+            Ok(Err(sled::Error::Io(error))) if error.kind() == ErrorKind::StorageFull => {
+                return Err(Error::Refused { path: dir.to_owned(), reason: FULL.to_owned() });
+            }
             Ok(Err(error)) => return Err(Error::damaged(dir, format!("sled cannot open it: {error}"))),
             Err(panic) => return Err(Error::damaged(dir, panic)),
         };
@@ -100,6 +106,12 @@ impl Store {
     pub fn sync_found(&self) -> Result<(), Error> {
         self.file.sync_data().map_err(|error| Error::io("sync", &self.dir.join("db"), &error))?;
         self.sync_names()
+    }
+
+    /// Makes every further sync fail, as a dying disk would.
+    #[cfg(test)]
+    pub fn break_sync(&mut self) {
+        self.file = File::open("/dev/null").unwrap(); // a device without storage refuses fdatasync
     }
 
     /// Returns where it lies.

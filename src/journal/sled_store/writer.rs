@@ -169,7 +169,15 @@ impl Writer {
             self.stream = stream;
             return Ok(());
         }
-        let keys = self.append(&mut stream, records, at)?;
+        let keys = match self.append(&mut stream, records, at) {
+            Ok(keys) => keys,
+            Err(error) => {
+                for (request, _) in accepted {
+                    let _ = request.answer.send(Err(error.clone()));
+                }
+                return Err(error);
+            }
+        };
 
         let mut view = self.shared.view_mut();
         for (request, start) in &accepted {
