@@ -13,7 +13,7 @@ use subtle::ConstantTimeEq;
 use super::problem::ApiError;
 use crate::resilience::{Bucket, RatePolicy};
 use crate::secret::Secret;
-use crate::time::{Clock, Span, Timestamp};
+use crate::time::{Clock, Span};
 
 /// Open without a token: probes of an orchestrator carry none, and the answers say nothing of runs.
 const OPEN: [&str; 2] = ["/healthz", "/readyz"];
@@ -113,19 +113,10 @@ fn too_many(wait: Span) -> ApiError {
         .retry_after(wait.0.div_ceil(1_000).max(1))
 }
 
-/// The time, for what is limited per time.
-pub struct SystemClock;
-
-impl Clock for SystemClock {
-    fn now(&self) -> Timestamp {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Timestamp;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     struct Moved(AtomicU64);

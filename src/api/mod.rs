@@ -23,9 +23,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::guard::Guard;
-pub use self::guard::SystemClock;
+pub use self::openapi::described_routes;
 use self::routes::Api;
-use crate::coordinator::Handle;
+use crate::coordinator::{Handle, SystemClock};
 use crate::resilience::RatePolicy;
 use crate::secret::Secret;
 

@@ -61,6 +61,17 @@ pub fn document() -> Value {
     })
 }
 
+/// Returns every (path, method) of the document.
+#[must_use]
+pub fn described_routes() -> Vec<(String, String)> {
+    let document = document();
+    let paths = document["paths"].as_object().into_iter().flatten();
+    let methods = |(path, methods): (&String, &Value)| -> Vec<(String, String)> {
+        methods.as_object().into_iter().flatten().map(|(method, _)| (path.clone(), method.clone())).collect()
+    };
+    paths.flat_map(methods).collect()
+}
+
 fn op(id: &str, summary: &str, parameters: &[Value], responses: Value) -> Value {
     let mut responses = responses;
     // Every route may answer these: wrong token, too fast, our own fault.
@@ -260,15 +271,8 @@ mod tests {
     fn every_route_is_described_and_nothing_else() {
         let served: BTreeSet<String> =
             routes().iter().map(|route| format!("{} {}", route.method, route.path)).collect();
-        let document = document();
-        let described: BTreeSet<String> = document["paths"]
-            .as_object()
-            .unwrap()
-            .iter()
-            .flat_map(|(path, methods)| {
-                methods.as_object().unwrap().keys().map(move |method| format!("{method} {path}"))
-            })
-            .collect();
+        let described: BTreeSet<String> =
+            described_routes().iter().map(|(path, method)| format!("{method} {path}")).collect();
         assert_eq!(served, described);
     }
 

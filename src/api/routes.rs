@@ -13,10 +13,10 @@ use http::{HeaderMap, StatusCode};
 use tokio_util::sync::CancellationToken;
 
 use super::body::Segment;
-use super::guard::{Guard, SystemClock, guard};
+use super::guard::{Guard, guard};
 use super::problem::ApiError;
 use super::{events, health, openapi, runs, sagas, stream};
-use crate::coordinator::Handle;
+use crate::coordinator::{Handle, SystemClock};
 
 /// What every handler has at hand.
 #[derive(Clone)]

@@ -95,7 +95,7 @@ fn export(to: Option<PathBuf>, place: &Place) -> Outcome {
     let data = place.directory()?;
     let Some(to) = to else {
         let mut out = Watched { inner: BufWriter::new(std::io::stdout().lock()), gone: false };
-        let exported = sled_store::export(&data, &mut out).and_then(|_| Ok(out.flush().is_ok()));
+        let exported = sled_store::export(&data, &mut out).map(|_| out.flush().is_ok());
         // The journal tells a failed write in its own words; a reader that has gone is no failure.
         return match exported {
             _ if out.gone => Ok(()),

@@ -5,6 +5,7 @@ mod api_process;
 mod arrows;
 mod bus;
 mod cli;
+mod cli_docs;
 mod compose;
 mod connector;
 mod connector_peer;
