@@ -190,6 +190,18 @@ async fn every_acknowledged_start_ends_whatever_is_killed() {
     assert!(repeated > 0, "no kill hit a call: the test shows nothing");
     assert_eq!(wrong_effects(&bout), Vec::<String>::new());
     keys_are_stable(&bout.ledger);
+    one_trace_for_each_run(&bout.ledger);
+}
+
+/// One trace and one correlation id for each run, over all lives.
+fn one_trace_for_each_run(ledger: &Report) {
+    let mut by_run: BTreeMap<&str, BTreeSet<(&str, &str)>> = BTreeMap::new();
+    for arrival in &ledger.arrivals {
+        let trace = arrival.traceparent.as_deref().and_then(|text| text.get(3..35)).expect("every call has a trace");
+        let correlation = arrival.correlation_id.as_deref().expect("every call has a correlation id");
+        by_run.entry(&arrival.run).or_default().insert((trace, correlation));
+    }
+    assert!(by_run.values().all(|pairs| pairs.len() == 1), "a trace broke over a restart");
 }
 
 /// One key for each (run, step, direction), over all lives; no key for two of them.

@@ -95,6 +95,10 @@ pub async fn run(args: Args) -> Outcome {
     }
     stage.orchestrator.stop().await;
     stage.participants.stop().await;
+    // An interruption right behind the SIGKILL leaves the killed orchestrator's nats-server with nobody to stop it.
+    if let Ok(folder) = workspace.path().join("data/nats").canonicalize() {
+        super::nats_server::stop_left_over(&folder);
+    }
     outcome
 }
 
