@@ -102,6 +102,11 @@ pub const CODES: &[(&str, &str, &str)] = &[
     ),
     ("S034", "`// null` inside a longer text.", "Null is allowed only where the expression is the whole value."),
     (
+        "S035",
+        "An expression reads the output of a step that has none: a `wait`, a `switch`, a `fail`.",
+        "Read a step that has one, or its `.status`.",
+    ),
+    (
         "S040",
         "A call that does not say how it is undone.",
         "Add `compensate: { with: … }`, `compensate: none`, or `pivot: true`. The last call on its path may leave it open.",

@@ -4,11 +4,16 @@
 use std::fmt;
 use std::ops::Range;
 
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 use serde::Serialize;
+
+use super::yaml::floor;
 
 /// More than a person reads; a hostile file could have as many as bytes.
 pub const DIAGNOSTICS_MAX: usize = 200;
+
+/// Of a longer line only the surroundings of the finding are shown.
+const LINE_BYTES_MAX: usize = 1_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -77,21 +82,31 @@ impl Diagnostic {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
-        // Only the lines around it: the snippet costs what the text costs.
-        let start = source[..self.span.start.min(source.len())].rfind('\n').map_or(0, |at| at + 1);
-        let last = self.span.end.clamp(start, source.len());
-        let end = source[last..].find('\n').map_or(source.len(), |at| last + at);
-        // A caret under one line says more than a bracket around fifty.
-        let first_line_end = source[start..end].find('\n').map_or(end, |at| start + at);
-        let line = &source[start..first_line_end];
-        let span = self.span.start.saturating_sub(start).min(line.len());
-        let span = span..(self.span.end.saturating_sub(start)).clamp(span, line.len());
-        let snippet = Snippet::source(line)
+        // Only the line it begins in: a snippet costs what its text costs, and a caret under one line says
+        // more than a bracket around fifty.
+        let at = floor(source, self.span.start);
+        let mut start = source[..at].rfind('\n').map_or(0, |found| found + 1);
+        let mut end = source[at..].find('\n').map_or(source.len(), |found| at + found);
+        let cut = end - start > LINE_BYTES_MAX;
+        if cut {
+            start = floor(source, at.saturating_sub(LINE_BYTES_MAX / 4).max(start));
+            end = floor(source, (at + LINE_BYTES_MAX / 2).min(end));
+        }
+        let line = &source[start..end];
+        let to = floor(source, self.span.end).clamp(at, end);
+        let mut snippet = Snippet::source(line)
             .line_start(self.line)
-            .path(self.file.as_str())
             .fold(false)
-            .annotation(AnnotationKind::Primary.span(span));
-        let mut group = level.primary_title(self.message.as_str()).id(self.code).element(snippet);
+            .annotation(AnnotationKind::Primary.span(at - start..to - start));
+        if !cut {
+            snippet = snippet.path(self.file.as_str());
+        }
+        let title = level.primary_title(self.message.as_str()).id(self.code);
+        let mut group = if cut {
+            title.element(Origin::path(self.file.as_str()).line(self.line).char_column(self.column)).element(snippet)
+        } else {
+            title.element(snippet)
+        };
         if let Some(help) = &self.help {
             group = group.element(Level::HELP.message(help.as_str()));
         }
@@ -125,8 +140,8 @@ pub(super) fn placed(file: &str, text: &str, mut findings: Vec<Finding>) -> Vec<
     findings
         .into_iter()
         .map(|finding| {
-            let start = super::yaml::floor(text, finding.span.start);
-            let end = super::yaml::floor(text, finding.span.end).max(start);
+            let start = floor(text, finding.span.start);
+            let end = floor(text, finding.span.end).max(start);
             for (at, byte) in text.as_bytes()[seen..start].iter().enumerate() {
                 if *byte == b'\n' {
                     line += 1;
@@ -141,9 +156,24 @@ pub(super) fn placed(file: &str, text: &str, mut findings: Vec<Finding>) -> Vec<
                 span: start..end,
                 line,
                 column: 1 + text[line_start..start].chars().count(),
-                message: finding.message,
-                help: finding.help,
+                message: one_line(finding.message),
+                help: finding.help.map(one_line),
             }
         })
         .collect()
+}
+
+/// Makes text from a file safe for a line of a log or a terminal.
+fn one_line(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+        out
+    })
 }

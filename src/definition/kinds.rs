@@ -109,6 +109,12 @@ impl Loader<'_> {
         self.after_pivot = before;
         if pivots.iter().any(|(pivot, ..)| *pivot) {
             self.after_pivot = true;
+            if self.steps[index as usize].condition.is_some() {
+                let span = self.places[index as usize].kind.clone();
+                let message = "a `switch` with a pivot in a branch has no `if`";
+                let help = "make the condition a branch of its own, with a pivot or a `fail`";
+                self.reader.find(Finding::new("S045", span, message).help(help));
+            }
             if !arms.iter().any(|arm| arm.when.is_none()) && whole {
                 let message = "a `switch` with a pivot in a branch has an `else`";
                 let span = self.places[index as usize].kind.clone();

@@ -183,6 +183,13 @@ impl Loader<'_> {
                 return Some(Finding::new("S031", one.span.clone(), message).help(help));
             }
         }
+        if let Name::StepOutput(_) = one.name
+            && let Some(kind) = self.without_output(target)
+        {
+            let message = format!("step `{id}` is a `{kind}` and has no output");
+            let help = "read a step that has one, or this step's `.status`";
+            return Some(Finding::new("S035", one.span.clone(), message).help(help));
+        }
         if guarded || matches!(one.name, Name::StepStatus(_) | Name::StepError(_)) {
             return None;
         }
@@ -196,6 +203,18 @@ impl Loader<'_> {
         let message = format!("step `{}` may have no result here: {why}", self.steps[target as usize].path);
         let help = format!("write `// …` behind it, or ask `$steps.{id}.status` first");
         Some(Finding::new("S032", one.span.clone(), message).help(help))
+    }
+
+    fn without_output(&self, step: StepIndex) -> Option<&'static str> {
+        if self.broken.contains(&step) {
+            return None;
+        }
+        match &self.steps[step as usize].action {
+            Action::Call(_) | Action::Emit(_) | Action::Set(_) => None,
+            Action::Wait(_) => Some("wait"),
+            Action::Switch(_) => Some("switch"),
+            Action::Fail(_) => Some("fail"),
+        }
     }
 
     /// Says why a step before the reader may not have run.

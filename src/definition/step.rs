@@ -144,6 +144,14 @@ impl Loader<'_> {
         }
         let pivot = map.get("pivot").and_then(|node| self.reader.boolean(node, "`pivot`")).unwrap_or(false);
         let optional = map.get("optional").and_then(|node| self.reader.boolean(node, "`optional`")).unwrap_or(false);
+        if optional
+            && matches!(kind, "switch" | "fail")
+            && let Some(entry) = map.entry("optional")
+        {
+            let message = format!("`optional` has no meaning on a `{kind}` step");
+            let help = "put it on the steps that may fail, or give this one an `if`";
+            self.reader.find(Finding::new("S016", entry.key_span.clone(), message).help(help));
+        }
         self.steps[index as usize].pivot = pivot;
         if map.get("pivot").is_some_and(
             |node| !matches!(&node.value, Yaml::Scalar(scalar) if matches!(scalar.meaning(), Meaning::Bool(_))),

@@ -34,6 +34,11 @@ pub(super) fn fence<'s>(source: &'s str, allowed: &[Root]) -> Result<Fenced<'s>,
     scan::check(source).map_err(|error| {
         vec![CompileError { code: error.code, span: error.start..error.end, message: error.message, help: None }]
     })?;
+    if source.trim_start().starts_with("env:") || source.trim_start().starts_with("secret:") {
+        let help = Some("name a service, and put what differs between environments there".to_owned());
+        let message = "`${env:…}` and `${secret:…}` work in the configuration only".to_owned();
+        return Err(vec![CompileError { code: "X005", span: 0..source.len(), message, help }]);
+    }
     let tokens = Lexer::new(source).lex().map_err(|errors| {
         let one = |(expected, found): (jaq_core::load::lex::Expect<&'s str>, &'s str)| {
             let start = offset(source, found);

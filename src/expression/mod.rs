@@ -179,7 +179,8 @@ impl Expression {
     }
 
     fn error(&self, message: impl Into<String>) -> EvalError {
-        EvalError { expression: self.source().to_owned(), message: message.into() }
+        let source: Vec<&str> = self.source.split_whitespace().collect();
+        EvalError { expression: shortened(&source.join(" ")), message: shortened(&message.into()) }
     }
 
     /// Evaluates to one JSON value.
@@ -211,6 +212,16 @@ impl Expression {
             other => Err(format!("it must yield true or false, not {}", other.kind().name())),
         })
     }
+}
+
+/// Returns text as one line of a message; data of the run may be in it.
+fn shortened(text: &str) -> String {
+    const CHARS_MAX: usize = 300; // a line of a log that a person still reads
+    let mut out: String = text.chars().take(CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if out.len() < text.len() {
+        out.push('…');
+    }
+    out
 }
 
 fn value_of<'a>(bound: &'a Bound<'_>) -> Value<'a> {

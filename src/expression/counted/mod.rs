@@ -28,6 +28,9 @@ const DEPTH_MAX: u16 = 120;
 /// Bits of an integer: enough for any money, far from where arithmetic becomes slow.
 const INTEGER_BITS_MAX: u64 = 4_096;
 
+const _: () =
+    assert!(cfg!(panic = "unwind"), "the budget of expressions unwinds; `panic = \"abort\"` would end the process");
+
 thread_local! {
     static LEFT: Cell<u64> = const { Cell::new(0) };
 }
