@@ -1,6 +1,7 @@
 //! Puts a process together: configuration → telemetry → files → journal → bus → connector → coordinator →
 //! API, and takes it apart again when it is told to stop.
 
+mod figures;
 mod files;
 pub mod finding;
 pub mod load;
@@ -193,6 +194,8 @@ async fn coordinate(
     for (name, service) in load::stored_services(recovered.definitions.values(), &loaded.services) {
         connector.add(name, service)?;
     }
+    let metrics = Arc::default();
+    tokio::spawn(figures::carry(connector.clone(), Arc::clone(&metrics)));
     let parts = Parts {
         catalogue: loaded.catalogue,
         schemas: Arc::new(Schemas(loaded.registry)),
@@ -202,7 +205,7 @@ async fn coordinate(
         connector: Arc::new(connector),
         clock: Arc::new(SystemClock),
         spans: telemetry.spans(),
-        metrics: Arc::default(),
+        metrics,
         options: options::coordinator(config),
     };
     Ok(parts.start().await?)

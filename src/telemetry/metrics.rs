@@ -228,10 +228,14 @@ metrics! {
     retries: "backstitch_retries_total" Counter ["service"],
     /// Time of an attempt.
     attempt_seconds: "backstitch_attempt_seconds" Histogram ["service"],
-    /// Steps undone, by how it went: done, failed, skipped.
+    /// Steps undone, by how it went: done, nothing, skipped.
     undos: "backstitch_undos_total" Counter ["saga", "outcome"],
     /// Time that calls waited for an open circuit, a rate limit or a socket.
     call_wait_ms: "backstitch_call_wait_milliseconds_total" Counter ["service"],
+    /// Calls under way.
+    calls_in_flight: "backstitch_calls_in_flight" Gauge ["service"],
+    /// Calls that wait for an open circuit, a rate limit or a socket.
+    calls_waiting: "backstitch_calls_waiting" Gauge ["service"],
     /// 1 while a service's circuit is not closed.
     circuit_open: "backstitch_circuit_open" Gauge ["service"],
     /// Commits to the journal.
@@ -317,6 +321,18 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "`{line}` is not in\n{text}");
         }
         assert!(!text.contains("backstitch_retries_total"), "nothing is said of labels that nobody used");
+    }
+
+    #[test]
+    fn every_figure_is_explained() {
+        let page = include_str!("../../docs/tracing.md");
+        let source = include_str!("metrics.rs");
+        let product = source.split("mod tests").next().unwrap_or_default();
+        let names: Vec<&str> = product.split('"').filter(|word| word.starts_with("backstitch_")).collect();
+        assert!(names.len() > 20);
+        for name in names {
+            assert!(page.contains(&format!("| `{name}` |")), "docs/tracing.md lacks {name}");
+        }
     }
 
     #[test]
