@@ -16,8 +16,10 @@ use crate::journal::{Error, Tombstone};
 use crate::time::{Span, Timestamp};
 
 const ENTRY_BYTES: usize = 40;
-/// Files of one month before they are merged into one: a look-up may touch each.
-const MONTH_FILES_MAX: usize = 8;
+/// Small files of one month before they are merged: a look-up asks the filter of each.
+const SMALL_FILES_MAX: usize = 8;
+/// A file with so many keys (20 MB) is not merged any more, so that a merge never takes much memory.
+const FILE_KEYS: u64 = 500_000;
 /// When there are too many keys, so many more are dropped at once, or each turn would rewrite a file.
 const DROP_SHARE: u64 = 20;
 
@@ -129,21 +131,31 @@ impl Keys {
         Ok(after)
     }
 
-    /// Merges the files of a month that has too many.
+    /// Merges the small files of a month that has too many of them, oldest first.
     fn merge(&mut self, dir: &Path) -> Result<(), Error> {
         let mut months: Vec<String> = self.files.iter().map(|file| file.month().to_owned()).collect();
         months.dedup();
         for month in months {
-            let of_month: Vec<_> = self.files.iter().filter(|file| file.month() == month).cloned().collect();
-            let Some(last) = of_month.last().filter(|_| of_month.len() > MONTH_FILES_MAX) else { continue };
-            let mut entries = Vec::new();
-            for file in &of_month {
-                entries.extend(file.entries()?);
+            let small = |file: &&Arc<KeyFile>| file.month() == month && file.pages.count < FILE_KEYS;
+            let small: Vec<_> = self.files.iter().filter(small).cloned().collect();
+            if small.len() <= SMALL_FILES_MAX {
+                continue;
             }
-            let merged = last.again(dir, entries)?;
-            self.files.retain(|file| file.month() != month);
-            self.files.push(merged);
-            self.files.sort_by(|a, b| a.name.cmp(&b.name));
+            let mut entries = Vec::new();
+            let mut merged = Vec::new();
+            for file in small {
+                if entries.len() as u64 >= FILE_KEYS {
+                    break;
+                }
+                entries.extend(file.entries()?);
+                merged.push(file);
+            }
+            if let Some(last) = merged.last() {
+                let file = last.again(dir, entries)?;
+                self.files.retain(|file| !merged.iter().any(|gone| gone.name == file.name));
+                self.files.push(file);
+                self.files.sort_by(|a, b| a.name.cmp(&b.name));
+            }
         }
         Ok(())
     }
@@ -289,7 +301,7 @@ mod tests {
             .filter_map(|entry| fs::read_dir(entry.unwrap().path()).ok())
             .map(|folder| folder.count())
             .sum();
-        assert!(files <= 3 * MONTH_FILES_MAX, "{files} files: merged ones are removed");
+        assert!(files <= 3 * SMALL_FILES_MAX, "{files} files: merged ones are removed");
     }
 
     #[test]

@@ -38,7 +38,9 @@ pub struct About {
 /// An open file.
 #[derive(Debug)]
 pub struct Pages {
-    file: File,
+    /// Held open for files with a filter, of which there are few and which may be replaced while somebody
+    /// looks; the others are opened for each look.
+    file: Option<File>,
     path: PathBuf,
     pub about: About,
     /// Entries in it.
@@ -88,7 +90,9 @@ impl Pages {
         if crc32fast::hash(&bytes) != filter_crc {
             return Err(damaged("its filter fails its checksum"));
         }
-        let filter = bytes.chunks_exact(8).map(|word| Take::new(word, "a word").u64().unwrap_or_default()).collect();
+        let filter: Vec<u64> =
+            bytes.chunks_exact(8).map(|word| Take::new(word, "a word").u64().unwrap_or_default()).collect();
+        let file = if filter.is_empty() { None } else { Some(file) };
         Ok(Self { file, path: path.to_owned(), about, count, filter })
     }
 
@@ -168,7 +172,11 @@ impl Pages {
     fn page(&self, number: u64) -> Result<Vec<u8>, Error> {
         let mut page = vec![0; PAGE_BYTES];
         let at = (number + 1) * PAGE_BYTES as u64;
-        self.file.read_exact_at(&mut page, at).map_err(|error| Error::io("read", &self.path, &error))?;
+        let read = match &self.file {
+            Some(file) => file.read_exact_at(&mut page, at),
+            None => File::open(&self.path).and_then(|file| file.read_exact_at(&mut page, at)),
+        };
+        read.map_err(|error| Error::io("read", &self.path, &error))?;
         let count = usize::from(u16::from_le_bytes([page[PAGE_BYTES - 6], page[PAGE_BYTES - 5]]));
         if crc32fast::hash(&page[..PAGE_BYTES - 4]).to_le_bytes() != page[PAGE_BYTES - 4..]
             || count > per_page(self.about.entry_bytes)

@@ -64,7 +64,7 @@ impl Shared {
         let sealed = if found.is_empty() { view.sealed.clone() } else { Vec::new() };
         drop(view);
         for sealed in sealed.iter().rev() {
-            if let Some(places) = sealed.run(run)? {
+            if let Some(places) = self.unless_removed(sealed, sealed.run(run))?.flatten() {
                 return Ok(self.sealed_store(sealed)?.map(|store| (store, places)).into_iter().collect());
             }
         }
@@ -73,8 +73,13 @@ impl Shared {
 
     /// Opens a sealed store; none when its retention passed a moment ago.
     fn sealed_store(&self, sealed: &Sealed) -> Result<Option<Arc<Store>>, Error> {
-        match self.stores.get(sealed) {
-            Ok(store) => Ok(Some(store)),
+        self.unless_removed(sealed, self.stores.get(sealed))
+    }
+
+    /// Takes an error for nothing when the generation's retention passed a moment ago.
+    fn unless_removed<T>(&self, sealed: &Sealed, result: Result<T, Error>) -> Result<Option<T>, Error> {
+        match result {
+            Ok(value) => Ok(Some(value)),
             Err(_) if !self.view().sealed.iter().any(|kept| kept.number == sealed.number) => Ok(None),
             Err(error) => Err(error),
         }
@@ -103,7 +108,7 @@ impl Shared {
             if enough || filter.since.is_some_and(|since| newest_left < since) {
                 break;
             }
-            let found = generation.finished(filter, limit)?;
+            let found = self.unless_removed(generation, generation.finished(filter, limit))?.unwrap_or_default();
             candidates.extend(found.into_iter().map(|(key, place)| (key, place, Source::Sealed(generation.clone()))));
         }
         candidates.sort_unstable_by_key(|(key, ..)| std::cmp::Reverse(*key));

@@ -126,8 +126,17 @@ impl Writer {
         self.carry = Some(carry);
     }
 
+    /// True when something is to be carried and there is room: what is left of a nearly full disk is for
+    /// runs that are under way.
+    pub fn can_carry(&self) -> bool {
+        self.carry.is_some() && self.shared.accepts()
+    }
+
     /// Carries one slice, if anything is to be carried.
     pub fn carry_slice(&mut self) -> Result<(), Error> {
+        if !self.can_carry() {
+            return Ok(());
+        }
         let Some(mut carry) = self.carry.take() else { return Ok(()) };
         let Some(previous) = self.shared.view().previous.clone() else { return Ok(()) };
         let mut stream = std::mem::take(&mut self.stream);

@@ -97,7 +97,7 @@ impl Writer {
     /// Waits for requests, at most until HEAD is to be synced. None: closed, and all is written.
     fn take(&mut self) -> Option<Vec<Request>> {
         let mut queue = self.shared.queue();
-        if queue.requests.is_empty() && !queue.closing && self.carry.is_none() {
+        if queue.requests.is_empty() && !queue.closing && !self.can_carry() {
             queue = self.shared.wait(queue, HEAD_SYNC);
         }
         if queue.requests.is_empty() {
