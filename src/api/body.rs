@@ -1,5 +1,6 @@
 //! Reads what a client sends, within bounds: size, depth of nesting, time, content type.
 
+use std::fmt;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -8,7 +9,8 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::problem::ApiError;
 use crate::payload::Payload;
@@ -68,23 +70,73 @@ pub fn unsupported(given: &str, taken: &str) -> ApiError {
 
 /// Parses bytes as one JSON document that this program can also read back.
 pub fn parse_json(bytes: &[u8]) -> Result<Payload, ApiError> {
-    let malformed = |detail: String| {
-        ApiError::new(StatusCode::BAD_REQUEST, "malformed-json", "the body is not JSON").detail(detail)
-    };
+    Payload::parse(check_json(bytes)?).map_err(|error| malformed(error.to_string()))
+}
+
+/// Parses bytes into a type; what does not fit is told with line and column.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_str(check_json(bytes)?).map_err(|error| ApiError::bad_request(error.to_string()))
+}
+
+fn malformed(detail: String) -> ApiError {
+    ApiError::new(StatusCode::BAD_REQUEST, "malformed-json", "the body is not JSON").detail(detail)
+}
+
+/// Checks that bytes are one JSON document, not too deep and with numbers that can be read. A raw value
+/// alone would let 1e999 and any depth through, and what reads it later would find nothing.
+fn check_json(bytes: &[u8]) -> Result<&str, ApiError> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| malformed(format!("it is not UTF-8 from byte {} on", error.valid_up_to())))?;
     if let Some(at) = too_deep(text) {
         return Err(malformed(format!("it is nested deeper than {JSON_DEPTH_MAX} levels at byte {at}")));
     }
-    // Raw text alone would let numbers through that nothing can read: 1e999.
-    serde_json::from_str::<serde_json::Value>(text).map_err(|error| malformed(error.to_string()))?;
-    Payload::parse(text).map_err(|error| malformed(error.to_string()))
+    serde_json::from_str::<Checked>(text).map_err(|error| malformed(error.to_string()))?;
+    Ok(text)
 }
 
-/// Parses bytes into a type; what does not fit is told with line and column.
-pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    let payload = parse_json(bytes)?;
-    payload.read().map_err(|error| ApiError::bad_request(error.to_string()))
+/// Any JSON value, read and forgotten.
+struct Checked;
+
+impl<'de> Deserialize<'de> for Checked {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Check)
+    }
+}
+
+struct Check;
+
+impl<'de> Visitor<'de> for Check {
+    type Value = Checked;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<Checked, E> {
+        Ok(Checked)
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<Checked, E> {
+        Ok(Checked)
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<Checked, E> {
+        Ok(Checked)
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<Checked, E> {
+        Ok(Checked)
+    }
+    fn visit_str<E>(self, _: &str) -> Result<Checked, E> {
+        Ok(Checked)
+    }
+    fn visit_unit<E>(self) -> Result<Checked, E> {
+        Ok(Checked)
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Checked, A::Error> {
+        while items.next_element::<Checked>()?.is_some() {}
+        Ok(Checked)
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Checked, A::Error> {
+        while members.next_entry::<Checked, Checked>()?.is_some() {}
+        Ok(Checked)
+    }
 }
 
 /// Returns the byte at which brackets outside strings are nested too deep.
@@ -170,6 +222,9 @@ mod tests {
             ("second line", "{\n  \"a\" 1}".into(), Some("line 2 column 7")),
             ("two documents", "{} {}".into(), Some("trailing characters at line 1 column 4")),
             ("a number that nothing can read", "[1e999]".into(), Some("number out of range")),
+            ("a large number is only long", "[123456789012345678901234567890.5]".into(), None),
+            ("half a surrogate pair", r#"["\ud800"]"#.into(), Some("hex escape")),
+            ("a member without a name", "{1: 2}".into(), Some("key must be a string")),
             ("empty", String::new(), Some("EOF")),
         ];
         for (why, text, refused) in rows {

@@ -165,8 +165,7 @@ pub async fn run(plan: Plan) -> Result<(), Error> {
     tracing::info!(seconds = drain.as_secs(), "stopping: attempts in flight may end; a second signal stops at once");
     stop.cancel();
     let drained = async {
-        let whole = handle.drain(drain).await;
-        let _ = tokio::time::timeout(drain, api).await;
+        let (whole, _) = tokio::join!(handle.drain(drain), tokio::time::timeout(drain, api));
         bus.close().await;
         telemetry.shutdown(TELEMETRY_WAIT).await;
         whole

@@ -5,9 +5,11 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use futures_util::StreamExt;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::{Value, json};
 
 use crate::api_process::{Dev, Workspace};
+use crate::otlp::{Collector, Taken};
 
 const EVENT: &str = r#"{"id": "A-1", "size": 3}"#;
 
@@ -340,6 +342,38 @@ async fn the_rate_is_bounded() {
     let wait: u64 = answer.headers["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1_000..=1_200).contains(&wait), "a third of an hour: {wait}");
     assert_eq!(dev.json("GET", "/healthz", None).await.0, 200, "health is not counted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_request_has_a_span_between_caller_and_run() {
+    let collector = Collector::start().await;
+    let workspace = Workspace::new();
+    workspace.write("backstitch.yaml", &format!("telemetry: {{ otlp: \"{}\" }}\n", collector.endpoint()));
+    let dev = Dev::start(&workspace, &[]);
+    let parent = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let body = r#"{"input": {"id": "A-1", "size": 3}}"#;
+    let started = dev.ask("POST", "/api/v1/sagas/quick/runs?wait=30s", &[parent], Some(body)).await;
+    assert_eq!(started.status, 201);
+    let data = r#"{"id": "A-2", "size": 3}"#;
+    let published = dev.ask("POST", "/api/v1/events/thing.happened.v1", &[parent], Some(data)).await;
+    assert_eq!(published.status, 202);
+    let run = backstitch::id::RunId::keyed(&"quick".parse().unwrap(), "A-2").to_string();
+    dev.until(&run, "completed").await;
+    dev.stop(); // sends what is queued
+
+    let spans = collector.spans();
+    let named = |name: &str| -> Vec<&Taken> { spans.iter().filter(|taken| taken.span.name == name).collect() };
+    let caller = [0x00, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7];
+    for route in ["POST /api/v1/sagas/{name}/runs", "POST /api/v1/events/{type}"] {
+        let [request] = named(route)[..] else { panic!("one span for {route}: {spans:?}") };
+        assert_eq!(request.span.parent_span_id, caller, "{route}");
+        assert_eq!(request.span.kind, SpanKind::Server as i32, "{route}");
+    }
+    let request = named("POST /api/v1/sagas/{name}/runs")[0];
+    let anchors = named("saga quick");
+    assert_eq!(anchors.len(), 2);
+    assert!(anchors.iter().any(|anchor| anchor.span.parent_span_id == request.span.span_id), "{anchors:?}");
+    assert!(anchors.iter().all(|anchor| anchor.span.trace_id == request.span.trace_id), "one trace");
 }
 
 /// What no proper client sends.
