@@ -10,7 +10,8 @@ use tokio::task::JoinHandle;
 
 use super::delivery::InHand;
 use super::options::Options;
-use super::publish::{self, BATCHES_MAX, Outgoing};
+use super::publish::{self, BATCHES_MAX, JOBS_LEN, Job, WORKERS};
+use super::send::{self, Outgoing};
 use super::{Bus, DeadLetter, Delivery, Error, Published, Status, supervisor, wire};
 use crate::envelope::Event;
 use crate::id::EventType;
@@ -64,6 +65,7 @@ impl Shared {
 pub struct JetStreamBus {
     shared: Arc<Shared>,
     deliveries: tokio::sync::Mutex<mpsc::Receiver<Delivery>>,
+    jobs: mpsc::Sender<Job>,
     supervisor: JoinHandle<()>,
 }
 
@@ -84,7 +86,12 @@ impl JetStreamBus {
         });
         let (sender, receiver) = mpsc::channel(QUEUE_LEN);
         let supervisor = tokio::spawn(supervisor::run(shared.clone(), sender));
-        Self { shared, deliveries: tokio::sync::Mutex::new(receiver), supervisor }
+        let (jobs, waiting) = mpsc::channel(JOBS_LEN);
+        let waiting = Arc::new(tokio::sync::Mutex::new(waiting));
+        for _ in 0..WORKERS {
+            tokio::spawn(publish::work(shared.clone(), waiting.clone())); // ends when the bus is dropped
+        }
+        Self { shared, deliveries: tokio::sync::Mutex::new(receiver), jobs, supervisor }
     }
 
     /// Sends what is still in the client's queue, at most two seconds long, and ends.
@@ -108,7 +115,7 @@ impl Drop for JetStreamBus {
 
 impl Bus for JetStreamBus {
     fn publish(&self, events: Vec<Event>) -> BoxFuture<'static, Vec<Result<Published, Error>>> {
-        let shared = self.shared.clone();
+        let (shared, jobs) = (self.shared.clone(), self.jobs.clone());
         Box::pin(async move {
             let prepare = |event: &Event| {
                 wire::check(event).map_err(Error::Refused)?;
@@ -122,7 +129,7 @@ impl Bus for JetStreamBus {
                 Outgoing::new(raw)
             };
             let messages = events.iter().map(prepare).collect();
-            publish::publish(&shared, messages).await
+            publish::publish(&shared, &jobs, messages).await
         })
     }
 
@@ -149,8 +156,7 @@ impl Bus for JetStreamBus {
         let shared = self.shared.clone();
         Box::pin(async move {
             let raw = wire::encode_dead_letter(&letter, &now().to_string());
-            let mut results = publish::publish(&shared, vec![Outgoing::new(raw)]).await;
-            results.pop().expect("one result per message")
+            send::one(&shared, &Outgoing::new(raw)?).await
         })
     }
 

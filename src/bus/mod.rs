@@ -11,6 +11,7 @@ pub mod options;
 pub mod proof;
 mod publish;
 pub mod reconcile;
+mod send;
 pub mod structured;
 mod supervisor;
 mod undelivered;

@@ -17,8 +17,8 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 
 use super::jetstream::{Session, Shared};
-use super::publish::{self, Outgoing};
 use super::reconcile::EVENTS_STREAM;
+use super::send::{self, Outgoing};
 use super::{DeadLetter, RawMessage, base64, jetstream, wire};
 
 /// Messages looked at from the lowest unacknowledged one on: one that cannot be read stays the lowest.
@@ -134,7 +134,7 @@ async fn one(shared: &Shared, session: &Session, stored: Stored, why: String) ->
     };
     let raw = wire::encode_dead_letter(&letter, &jetstream::now().to_string());
     let message = Outgoing::new(raw).map_err(|error| error.to_string())?;
-    let published = publish::one_now(shared, session, &message).await;
+    let published = send::one_now(shared, session, &message).await;
     published.map(|_| ()).map_err(|error| {
         format!("message {sequence} of {EVENTS_STREAM} cannot be read, and cannot be put aside: {error}")
     })
