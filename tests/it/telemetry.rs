@@ -122,14 +122,14 @@ async fn a_collector_that_is_not_there_costs_nothing() {
         for number in 0..u32::try_from(QUEUE_LEN + 10_000).unwrap() {
             sink.record(span(number));
         }
-        let took = began.elapsed();
-        assert!(took < Duration::from_secs(5), "{why}: recording took {took:?}");
+        // One that waited for room would wait for ever.
+        assert!(began.elapsed() < LONG, "{why}: recording took {:?}", began.elapsed());
         let counts = sink.counts();
         assert!(counts.dropped > 0 && counts.exported == 0, "{why}: {counts:?}");
         assert!(counts.queue_len as usize <= QUEUE_LEN, "{why}: {counts:?}");
         let began = Instant::now();
         assert!(!telemetry.shutdown(Duration::from_millis(300)).await, "{why}: it cannot say that all was sent");
-        assert!(began.elapsed() < Duration::from_secs(3), "{why}: shutting down is bounded");
+        assert!(began.elapsed() < LONG, "{why}: shutting down is bounded");
         sink.record(span(0));
     }
 }
