@@ -12,6 +12,7 @@ mod connector_peer;
 mod coordinator;
 mod demo;
 mod foreign;
+mod get_server;
 mod journal_damage;
 mod journal_disk_full;
 mod journal_generations;

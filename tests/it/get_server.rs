@@ -1,0 +1,90 @@
+//! `scripts/get-nats-server` where nothing can be fetched: which program it takes, and what it says.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+/// What the script needs beside a shell.
+const TOOLS: [&str; 11] = ["sh", "sed", "head", "tail", "cut", "cat", "mkdir", "rm", "mv", "chmod", "dirname"];
+
+fn stub(path: &Path, says: &str) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, format!("#!/bin/sh\necho '{says}'\n")).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A copy of the script in a tree of its own, with a PATH that has neither Python nor Go.
+fn tree() -> TempDir {
+    let tree = tempfile::tempdir().unwrap();
+    let script = tree.path().join("scripts/get-nats-server");
+    std::fs::create_dir_all(script.parent().unwrap()).unwrap();
+    std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/get-nats-server"), script).unwrap();
+    let bin = tree.path().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    for tool in TOOLS {
+        let found = std::env::split_paths(&std::env::var_os("PATH").unwrap())
+            .map(|folder| folder.join(tool))
+            .find(|path| path.is_file());
+        symlink(found.unwrap_or_else(|| panic!("no {tool} in the PATH")), bin.join(tool)).unwrap();
+    }
+    tree
+}
+
+fn run(tree: &TempDir) -> (bool, String, String) {
+    let output = Command::new(tree.path().join("bin/sh"))
+        .arg(tree.path().join("scripts/get-nats-server"))
+        .env("PATH", tree.path().join("bin"))
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn versions_decide() {
+    // why, in the PATH, in .tools/bin, which is taken
+    let rows: &[(&str, Option<&str>, Option<&str>, Option<&str>)] = &[
+        ("the PATH comes first", Some("nats-server: v2.15.1"), Some("nats-server: v2.15.1"), Some("bin/nats-server")),
+        ("the least of 2.12", Some("nats-server: v2.12.7"), None, Some("bin/nats-server")),
+        (
+            "Debian's is too old",
+            Some("nats-server: v2.9.10"),
+            Some("nats-server: v2.14.0"),
+            Some(".tools/bin/nats-server"),
+        ),
+        ("2.13 is no release", Some("nats-server: v2.13.9"), None, None),
+        ("a pre-release", Some("nats-server: v2.14.0-RC.1"), None, None),
+        ("another program", Some("hello"), None, None),
+        ("the next major version", Some("nats-server: v3.0.0"), None, Some("bin/nats-server")),
+        ("none", None, None, None),
+    ];
+    for (why, in_path, in_tools, expected) in rows {
+        let tree = tree();
+        for (says, place) in [(in_path, "bin/nats-server"), (in_tools, ".tools/bin/nats-server")] {
+            if let Some(says) = says {
+                stub(&tree.path().join(place), says);
+            }
+        }
+        let (success, out, err) = run(&tree);
+        match expected {
+            Some(place) => assert_eq!(out, format!("{}\n", tree.path().join(place).display()), "{why}: {err}"),
+            None => {
+                assert!(!success && out.is_empty(), "{why}: {out}{err}");
+                assert!(err.contains("apt-get install python3-venv") && err.contains("install Go"), "{why}: {err}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_python_without_venv_is_no_end() {
+    let tree = tree();
+    stub(&tree.path().join("bin/python3"), "no module named venv'; exit 1; echo '");
+    let (success, _, err) = run(&tree);
+    assert!(!success);
+    assert!(err.contains("python3-venv") && err.contains("no Go here"), "{err}");
+    let left: Vec<_> = std::fs::read_dir(tree.path().join(".tools")).unwrap().collect();
+    assert!(left.is_empty(), "temporary files are removed: {left:?}");
+}
