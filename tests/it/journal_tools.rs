@@ -118,8 +118,15 @@ async fn verify_names_what_is_damaged_and_changes_nothing() {
     let keys = fs::read_dir(path.join("keys/1970-01")).unwrap().next().unwrap().unwrap().path();
     for file in [&db, &index, &keys] {
         let mut bytes = fs::read(file).unwrap();
-        let at = if file == &db { bytes.iter().position(|byte| *byte == b'K').unwrap() } else { 4_200 };
-        bytes[at] ^= 1;
+        if file == &db {
+            // Everywhere: sled keeps copies of a page that nobody reads any more.
+            let word = b"summary of ";
+            let places: Vec<_> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(word)).collect();
+            assert!(!places.is_empty());
+            places.into_iter().for_each(|at| bytes[at] ^= 1);
+        } else {
+            bytes[4_200] ^= 1;
+        }
         fs::write(file, bytes).unwrap();
     }
     let before = fs::read(&db).unwrap();
