@@ -75,6 +75,14 @@ fn look(dir: &Path) -> String {
             }
         }
     }
+    // Whatever a look-up met, work goes on.
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let first = 200_000 + 10 * recovered.runs.len() as u64; // new ones, also where an earlier look left some
+    for run in first..first + 3 {
+        if let Err(error) = runtime.block_on(journal.commit(vec![Change::Run(step(run, 0, 300_000))])) {
+            return format!("BROKEN {error}");
+        }
+    }
     told.unwrap_or_else(|| "WHOLE".to_owned())
 }
 
