@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -124,9 +124,8 @@ impl NatsServer {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(self.failed(&format!("nats-server ended at once ({status})")));
             }
-            let is_open = |port: u16| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
-            // The monitoring port opens first; both are ours, as the child lives and its config names them.
-            if is_open(self.port) && is_open(self.monitor_port) {
+            // Open ports could be another program's; the file is written by this process when it listens.
+            if self.folder.join(format!("nats-server_{}.ports", self.child.id())).exists() {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -177,6 +176,13 @@ fn lock(folder: &Path) -> Result<File, Failure> {
 }
 
 fn spawn(program: &Program, folder: &Path) -> io::Result<Child> {
+    // Left there by servers that were killed: a later one may have the same pid.
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "ports") {
+            fs::remove_file(path)?;
+        }
+    }
     let log = File::create(folder.join("nats.log"))?;
     let child = Command::new(&program.path)
         .arg("--config")
@@ -196,6 +202,7 @@ fn write_config(folder: &Path, port: u16, monitor_port: u16) -> io::Result<()> {
         "# Written by `backstitch dev` at each start.\n\
          listen: \"127.0.0.1:{port}\"\n\
          http: \"127.0.0.1:{monitor_port}\"\n\
+         ports_file_dir: {folder:?}\n\
          jetstream {{ store_dir: {:?}, sync_interval: always }}\n",
         folder.join("jetstream")
     );
@@ -222,16 +229,15 @@ fn free_ports(wanted: [u16; 2]) -> io::Result<[u16; 2]> {
     Ok([listeners[0].local_addr()?.port(), listeners[1].local_addr()?.port()])
 }
 
-/// Stops the server that a pid file names, if that process is a nats-server with this folder's
-/// configuration: a pid may long belong to somebody else. Returns its pid if it was stopped.
+/// Stops the server that a pid file names, if that process was started with this folder's configuration,
+/// as we start it: a pid may long belong to somebody else. Returns its pid if it was stopped.
 pub fn stop_left_over(folder: &Path) -> Option<i32> {
     let pid: i32 = fs::read_to_string(folder.join("nats.pid")).ok()?.trim().parse().ok()?;
+    let config = folder.canonicalize().ok()?.join("nats.conf");
     let is_ours = || {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
-        let program = words.first().copied().unwrap_or_default();
-        let config = folder.join("nats.conf");
-        program.ends_with(b"nats-server") && words.contains(&config.as_os_str().as_encoded_bytes())
+        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).skip(1).take(2).collect();
+        words == [b"--config".as_slice(), config.as_os_str().as_encoded_bytes()]
     };
     let pid_of = Pid::from_raw(pid).filter(|_| is_ours())?;
     for signal in [Signal::TERM, Signal::KILL] {
