@@ -288,6 +288,6 @@ fn set_ready(shared: &Shared, session: &Session, proved: &Sync) {
         }
     };
     let message = format!("nats-server {} at {}; {proof}", info.version, shared.options.shown_url());
-    tracing::info!(message, "the bus is ready");
+    tracing::info!(server = message, "the bus is ready");
     shared.status.send_replace(Status { ready: true, message });
 }
