@@ -44,8 +44,9 @@ fn run(tree: &TempDir) -> (bool, String, String) {
 
 #[test]
 fn versions_decide() {
-    // why, in the PATH, in .tools/bin, which is taken
-    let rows: &[(&str, Option<&str>, Option<&str>, Option<&str>)] = &[
+    /// Why, what the one in the PATH says, what the one in .tools/bin says, which is taken.
+    type Row<'a> = (&'a str, Option<&'a str>, Option<&'a str>, Option<&'a str>);
+    let rows: &[Row<'_>] = &[
         ("the PATH comes first", Some("nats-server: v2.15.1"), Some("nats-server: v2.15.1"), Some("bin/nats-server")),
         ("the least of 2.12", Some("nats-server: v2.12.7"), None, Some("bin/nats-server")),
         (
