@@ -141,8 +141,16 @@ async fn scrape(client: &Client) -> BTreeMap<String, f64> {
     }
 }
 
-/// Returns what the orchestrator says about its parts: how the journal syncs, what NATS promises.
+/// Returns what is promised while it is measured, the same as with `serve`.
 async fn durability(client: &Client) -> Vec<String> {
+    let mut lines =
+        vec!["durability as with `serve`: every commit is synced to the disk before anything leaves".to_owned()];
+    lines.extend(parts(client).await);
+    lines
+}
+
+/// Returns what the orchestrator says about its parts.
+async fn parts(client: &Client) -> Vec<String> {
     match client.readiness().await {
         Ok(readiness) => readiness.parts.iter().map(|(name, part)| format!("{name}: {}", part.message)).collect(),
         Err(error) => vec![error.to_string()],

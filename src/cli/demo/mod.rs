@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use owo_colors::OwoColorize;
 use serde_json::json;
+use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 
 use self::processes::{Lifetime, Orchestrator, Participants, Wanted};
 use self::scenes::{SCENES, Scene, Trouble};
@@ -63,6 +64,8 @@ pub async fn run(args: Args) -> Outcome {
     let program = std::env::current_exe()
         .map_err(|error| Failure::new(Code::Failed, format!("cannot find this program itself: {error}")))?;
     let lifetime = if args.stay { Lifetime::Own } else { Lifetime::Bound };
+    // From here on an interruption is remembered, and met where everything can be stopped in order.
+    let mut interruption = Interruption::listen()?;
 
     anstream::println!("{}", "Backstitch demo".bold());
     let participants = Participants::start(&program, &[], lifetime).await?;
@@ -86,7 +89,7 @@ pub async fn run(args: Args) -> Outcome {
 
     let outcome = tokio::select! {
         outcome = show(&mut stage, &args) => outcome,
-        () = told_to_end() => Err(Failure::new(Code::Interrupted, "interrupted; everything is stopped")),
+        () = interruption.wait() => Err(Failure::new(Code::Interrupted, "interrupted; everything is stopped")),
     };
     if args.stay && outcome.is_ok() {
         workspace.keep();
@@ -110,13 +113,26 @@ fn prepare(program: &Path, folder: &Path, args: &Args, lifetime: Lifetime) -> Re
     Orchestrator::prepare(program, folder, "dev", &options, lifetime)
 }
 
-/// Waits for Ctrl-C or SIGTERM.
-async fn told_to_end() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
+/// Ctrl-C or SIGTERM.
+struct Interruption {
+    interrupt: Signals,
+    terminate: Signals,
+}
+
+impl Interruption {
+    fn listen() -> Result<Self, Failure> {
+        let cannot = |error: std::io::Error| Failure::new(Code::Failed, format!("cannot listen to signals: {error}"));
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).map_err(cannot)?,
+            terminate: signal(SignalKind::terminate()).map_err(cannot)?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }
 
