@@ -59,9 +59,12 @@ pub async fn publish(
         extensions: std::collections::BTreeMap::new(),
         data,
     };
-    let span = request.span.clone();
-    let mut accepted = publish_all(&api, vec![event]).instrument(span).await.map_err(|(_, error)| error)?;
-    Ok((StatusCode::ACCEPTED, Json(accepted.pop())).into_response())
+    if let Some(id) = &event.correlation_id {
+        request.span.record("correlation.id", id);
+    }
+    let accepted = publish_all(&api, vec![event]).instrument(request.span.clone()).await.map_err(|(_, error)| error);
+    request.answered(accepted.as_ref().map(|_| StatusCode::ACCEPTED));
+    Ok((StatusCode::ACCEPTED, Json(accepted?.pop())).into_response())
 }
 
 fn text_header(headers: &HeaderMap, names: &[&str]) -> Result<Option<String>, ApiError> {
@@ -89,18 +92,19 @@ pub async fn publish_cloud_events(
     };
     let batch = matches!(mode, Mode::Batch);
     let caller = cloud_event::trace(&headers);
-    let mut spans = Vec::with_capacity(events.len());
+    let mut requests = Vec::with_capacity(events.len());
     let events = events.into_iter().map(|mut event| {
         // An event's own trace comes before the request's: it may be forwarded for others.
         let request = RequestSpan::continuing("POST /api/v1/events", event.trace.take().or_else(|| caller.clone()));
-        event.trace = request.trace;
+        event.trace.clone_from(&request.trace);
         event.time.get_or_insert_with(|| api.clock.now().to_string());
-        spans.push(request.span);
+        requests.push(request);
         event
     });
     let events = events.collect();
     let accepted = publish_all(&api, events).await;
-    drop(spans);
+    let answered = accepted.as_ref().map(|_| StatusCode::ACCEPTED).map_err(|(_, error)| error);
+    requests.iter().for_each(|request| request.answered(answered));
     let mut accepted = accepted.map_err(|(index, error)| if batch { error.of_event(index) } else { error })?;
     if batch {
         return Ok((StatusCode::ACCEPTED, Json(accepted)).into_response());

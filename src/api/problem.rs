@@ -95,6 +95,11 @@ impl ApiError {
         self
     }
 
+    /// Returns the answer's status.
+    pub fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.details.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
     #[cfg(test)]
     pub fn details(&self) -> &ProblemDetails {
         &self.details
@@ -103,7 +108,7 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.details.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = self.status();
         let body = serde_json::to_vec(&self.details).unwrap_or_default();
         let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
         if let Some(seconds) = self.retry_after_s {

@@ -95,8 +95,18 @@ pub async fn start(
         correlation_id: asked.correlation_id,
         trace: span.trace.clone(),
     };
-    let started = api.handle.start(request).instrument(span.span.clone()).await?;
-    let (run, created) = match started {
+    let answer = begin(&api, request, wait, &span).instrument(span.span.clone()).await;
+    span.answered(answer.as_ref().map(Response::status));
+    answer
+}
+
+async fn begin(
+    api: &Api,
+    request: StartRequest,
+    wait: Option<Duration>,
+    span: &RequestSpan,
+) -> Result<Response, ApiError> {
+    let (run, created) = match api.handle.start(request).await? {
         Started::Created(run) => (run, true),
         Started::Existing(run) => (run, false),
     };
@@ -106,7 +116,7 @@ pub async fn start(
     let Some(wait) = wait else {
         return Ok((status, location, Json(StartedBody { id: run })).into_response());
     };
-    let view = wait_for(&api, run, wait).await?;
+    let view = wait_for(api, run, wait).await?;
     let at_rest = runs::is_at_rest(&view.state);
     Ok((if at_rest { status } else { StatusCode::ACCEPTED }, location, Json(view)).into_response())
 }

@@ -1,13 +1,14 @@
 //! The server span of a request that starts something: it continues the caller's trace, and the run or
 //! event continues from it.
 
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use opentelemetry::Context;
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use tracing::{Span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::cloud_event;
+use super::problem::ApiError;
 use crate::trace_context::TraceContext;
 
 /// One request's span and the trace as what it starts must see it.
@@ -33,6 +34,7 @@ impl RequestSpan {
             http.request.method = method,
             http.route = path,
             http.response.status_code = field::Empty,
+            otel.status_code = field::Empty,
             saga.run = field::Empty,
             correlation.id = field::Empty,
         );
@@ -45,6 +47,17 @@ impl RequestSpan {
             ..own
         });
         Self { span, trace: trace.or(caller) }
+    }
+}
+
+impl RequestSpan {
+    /// Notes the answer; a failure of ours marks the span (a client's mistake does not, as OpenTelemetry has it).
+    pub fn answered(&self, result: Result<StatusCode, &ApiError>) {
+        let status = result.unwrap_or_else(ApiError::status);
+        self.span.record("http.response.status_code", status.as_u16());
+        if status.is_server_error() {
+            self.span.record("otel.status_code", "ERROR");
+        }
     }
 }
 

@@ -368,6 +368,8 @@ async fn the_request_has_a_span_between_caller_and_run() {
         let [request] = named(route)[..] else { panic!("one span for {route}: {spans:?}") };
         assert_eq!(request.span.parent_span_id, caller, "{route}");
         assert_eq!(request.span.kind, SpanKind::Server as i32, "{route}");
+        let status = if route.contains("runs") { "201" } else { "202" };
+        assert_eq!(request.attribute("http.response.status_code"), Some(status), "{route}");
     }
     let request = named("POST /api/v1/sagas/{name}/runs")[0];
     let anchors = named("saga quick");
