@@ -7,7 +7,7 @@ use std::ops::Range;
 use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 use serde::Serialize;
 
-use super::yaml::floor;
+use super::locate::floor;
 
 /// More than a person reads; a hostile file could have as many as bytes.
 pub const DIAGNOSTICS_MAX: usize = 200;

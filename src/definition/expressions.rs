@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use super::diagnostic::Finding;
+use super::locate::{floor, locate};
 use super::reader::{At, Reader, Use, shorten};
-use super::yaml::{Meaning, Node, Yaml, locate};
+use super::yaml::{Meaning, Node, Yaml};
 use crate::expression::{CompileError, Expression, Root, Template, TextTemplate};
 use crate::payload::Payload;
 
@@ -193,7 +194,7 @@ impl Reader<'_> {
         let from = locate(self.text, &node.span, text, start);
         // Expressions are rarely escaped: the end is as far from the start as in the text.
         let to = (from + (end - start)).min(node.span.end).max(from);
-        self.first_line(&(from..super::yaml::floor(self.text, to)))
+        self.first_line(&(from..floor(self.text, to)))
     }
 }
 

@@ -122,8 +122,8 @@ proptest! {
     fn a_good_file_with_wounds(edits in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..12, prop::sample::select(PIECES)), 1..6)) {
         let mut text = ORDER.to_owned();
         for (at, remove, insert) in edits {
-            let from = yaml::floor(&text, at.index(text.len() + 1));
-            let to = yaml::floor(&text, (from + remove).min(text.len())).max(from);
+            let from = locate::floor(&text, at.index(text.len() + 1));
+            let to = locate::floor(&text, (from + remove).min(text.len())).max(from);
             text.replace_range(from..to, insert);
         }
         check(&text);

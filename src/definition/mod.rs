@@ -9,6 +9,7 @@ mod file;
 #[cfg(test)]
 mod fuzz;
 mod kinds;
+mod locate;
 pub mod model;
 mod outcome;
 mod policy;

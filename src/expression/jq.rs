@@ -7,8 +7,9 @@ use jaq_core::{Compiler, Ctx, Filter, Vars};
 use jaq_json::{Map, Rc, Val};
 
 use super::counted::{Counted, functions, shortened, within};
-use super::json::{Kind, Members, Value};
+use super::json::{Kind, Value};
 use super::names::Read;
+use super::raw::{Items, Members};
 
 /// An expression compiled for jaq.
 pub(super) struct Program(Filter<JustLut<Counted>>);
@@ -96,9 +97,7 @@ pub(super) fn to_val(value: &Value<'_>) -> Val {
         Value::Int(number) => isize::try_from(*number).map_or(Val::Null, Val::from),
         Value::Text(text) => Val::from(text.clone().into_owned()),
         Value::Raw(text) => match Value::Raw(text).kind() {
-            Kind::Array => {
-                Val::Arr(Rc::new(super::json::Items::new(text).map(|item| to_val(&Value::of(item))).collect()))
-            }
+            Kind::Array => Val::Arr(Rc::new(Items::new(text).map(|item| to_val(&Value::of(item))).collect())),
             Kind::Object => {
                 let mut members = Map::default();
                 for (key, value) in Members::new(text) {

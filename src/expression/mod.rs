@@ -10,6 +10,7 @@ mod jq;
 mod json;
 mod names;
 mod program;
+mod raw;
 mod scan;
 mod template;
 #[cfg(test)]
