@@ -253,7 +253,7 @@ fn power_cuts_lose_nothing_acknowledged() {
 /// The rig must be able to see a loss, or the test above would prove nothing.
 #[test]
 fn without_syncing_power_cuts_are_seen_to_lose() {
-    let Some(results) = cuts(Sync::Skipped, 1, 2) else { return };
+    let Some(results) = cuts(Sync::Skipped, 2, 2) else { return };
     let lost: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
     println!("control without syncing: {} of {} cuts show a loss: {lost:?}", lost.len(), results.len());
     assert!(!lost.is_empty(), "no cut showed a loss: the rig proves nothing here");

@@ -2,6 +2,7 @@
 //! acknowledged, or with an error that names the file and what to do; never with less, silently.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -153,9 +154,16 @@ fn make_dirs(path: &Path) -> Result<(), Error> {
     }
     fs::create_dir_all(&generations).map_err(|error| Error::io("create", &generations, &error))?;
     sync_path(path)?;
-    // Every directory above may be new too; syncing those that are not costs nothing worth naming.
+    // Every directory above may be new too; syncing those that are not costs nothing worth naming. One
+    // that may not be read was not made by us.
     let full = fs::canonicalize(path).map_err(|error| Error::io("read", path, &error))?;
-    full.ancestors().skip(1).take(3).try_for_each(sync_path)
+    for above in full.ancestors().skip(1).take(3) {
+        match fs::File::open(above).and_then(|dir| dir.sync_all()) {
+            Err(error) if error.kind() != ErrorKind::PermissionDenied => return Err(Error::io("sync", above, &error)),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn open_head(path: &Path, notes: &mut Vec<String>) -> Result<(Head, HeadState), Error> {
