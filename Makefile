@@ -1,13 +1,15 @@
 # Every target can be run on a fresh machine that has Rust; each says what it does before it does it.
 CARGO ?= cargo
 
-.PHONY: help demo test check bench nats
+.PHONY: help demo test check bench nats planted sim
 
 help:
 	@echo 'make demo    find or fetch nats-server, build, show the product in a minute'
 	@echo 'make test    find or fetch nats-server, run every test'
 	@echo 'make check   formatting and lints'
 	@echo 'make bench   find or fetch nats-server, build for speed, measure (about two minutes)'
+	@echo 'make sim     random sagas and faults against the core: SIM_RUNS=100000 make sim'
+	@echo 'make planted plant one mistake after the other into the core; each must be found'
 	@echo 'make nats    find or fetch nats-server, nothing else'
 
 nats:
@@ -25,6 +27,14 @@ test: nats
 	@rm -f "$${CARGO_TARGET_DIR:-target}/skipped.txt"
 	@$(CARGO) test --no-fail-fast
 	@if [ -s "$${CARGO_TARGET_DIR:-target}/skipped.txt" ]; then cat "$${CARGO_TARGET_DIR:-target}/skipped.txt"; else echo 'nothing was skipped'; fi
+
+sim:
+	@echo '==> simulation, optimised; SIM_SEED=n repeats one run and tells its story'
+	@SIM_RUNS=$${SIM_RUNS:-200000} $(CARGO) test --release --test sim random_runs -- --nocapture
+
+planted:
+	@echo '==> planted mistakes: each is found within ten seconds, by the promise that is named'
+	@$(CARGO) test --features planted --test sim planted -- --nocapture
 
 check:
 	@echo '==> formatting, lints'

@@ -7,6 +7,7 @@ pub mod envelope;
 pub mod expression;
 pub mod id;
 pub mod payload;
+pub mod planted;
 pub mod problem;
 pub mod request;
 pub mod resilience;

@@ -79,6 +79,7 @@ fn line(definition: &SagaDefinition, fact: &Fact, at: Timestamp) -> String {
         Fact::CheckStarted { step, request, .. } => {
             format!("{}: asks whether it happened: {} {}", path(step), request.method, request.target)
         }
+        Fact::AskDeferred { step } => format!("{}: is to be asked about when the run goes on", path(step)),
         Fact::CheckEnded { step, happened, conclusive, problem } => match (happened, conclusive) {
             (Some(true), _) => format!("{}: it happened", path(step)),
             (Some(false), true) => format!("{}: it did not happen", path(step)),

@@ -71,7 +71,7 @@ fn waiting_for(definition: &SagaDefinition, state: &SagaState, locks: &Locks) ->
         Activity::InFlight { direction, attempt } => {
             Some(format!("the answer to attempt {attempt} of `{path}` ({})", direction.as_str()))
         }
-        Activity::Idle | Activity::Interrupted { .. } => None,
+        Activity::Idle | Activity::AskPending | Activity::Interrupted { .. } => None,
     }
 }
 

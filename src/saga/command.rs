@@ -63,7 +63,7 @@ pub fn outstanding(state: &SagaState) -> Vec<Command> {
             Activity::RetryAt { due, .. } | Activity::Sleeping { due } => {
                 commands.push(Command::SetTimer { timer: Timer::Step(index), due });
             }
-            Activity::Idle | Activity::Interrupted { .. } => {}
+            Activity::Idle | Activity::AskPending | Activity::Interrupted { .. } => {}
         }
     }
     commands

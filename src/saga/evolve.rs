@@ -7,6 +7,7 @@ use super::fact::{Emission, Fact, Fate, Outcome, RunStarted, SettleCause, SkipRe
 use super::input::Operation;
 use super::state::{Activity, Final, LockState, Parked, Phase, SagaState, StepState, StepStatus, UndoStatus};
 use crate::definition::{SagaDefinition, StepIndex};
+use crate::planted;
 use crate::request::{Direction, Effect};
 use crate::time::Timestamp;
 
@@ -112,7 +113,8 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
             match direction {
                 Direction::Forward => {
                     this.attempts_used += 1;
-                    this.in_doubt = !proof && (this.in_doubt || *effect == Effect::Maybe);
+                    let before = this.in_doubt && !planted::is("forget_maybe");
+                    this.in_doubt = !proof && (before || *effect == Effect::Maybe);
                     this.last_problem.clone_from(problem);
                 }
                 Direction::Check => this.check.attempts_used += 1,
@@ -139,7 +141,7 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
         Fact::AttemptInterrupted { step, direction, attempt } => {
             let this = &mut state.steps[*step as usize];
             if *direction == Direction::Forward {
-                this.in_doubt = true;
+                this.in_doubt = !planted::is("restart_forgets_doubt");
                 this.again = true;
             }
             this.activity = Activity::Interrupted { direction: *direction, attempt: *attempt };
@@ -154,8 +156,13 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
             this.check.started_at = Some(at);
             launch(state, *step, Direction::Check, *attempt, at)
         }
+        Fact::AskDeferred { step } => {
+            state.steps[*step as usize].activity = Activity::AskPending;
+            state.active = Some(*step);
+            Vec::new()
+        }
         Fact::CheckEnded { step, conclusive, happened, .. } => {
-            if *conclusive && *happened == Some(false) {
+            if (*conclusive || planted::is("not_seen_yet_is_a_no")) && *happened == Some(false) {
                 state.steps[*step as usize].in_doubt = false;
             }
             rest(state, *step);
@@ -206,7 +213,7 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
             Vec::new()
         }
         Fact::EventEmitted { emission, .. } => {
-            state.emitted += 1;
+            state.emitted += u64::from(!planted::is("outbox_number_stands_still"));
             if let Emission::Step(step) = emission {
                 touch(state, *step).started_at = Some(at);
             }
@@ -236,6 +243,10 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
         Fact::UndoStarted { step, key, request, attempt } => {
             let undo = &mut state.steps[*step as usize].undo;
             undo.status = UndoStatus::Undoing;
+            if planted::is("undo_counts_as_done_when_sent") {
+                undo.status = UndoStatus::Ended(UndoEnd::Undone);
+                return vec![Command::RunAttempt { step: *step, direction: Direction::Compensate, attempt: *attempt }];
+            }
             undo.key = Some(*key);
             undo.request = Some(Arc::clone(request));
             undo.first_attempt_at = Some(at);
@@ -296,6 +307,9 @@ fn touch(state: &mut SagaState, step: StepIndex) -> &mut StepState {
 fn launch(state: &mut SagaState, step: StepIndex, direction: Direction, attempt: u32, at: Timestamp) -> Vec<Command> {
     let this = &mut state.steps[step as usize];
     this.launched_at = at;
+    if planted::is("new_key_for_each_attempt") && direction == Direction::Forward {
+        this.key = Some(state.begun.run.effect_key("", "forward", attempt));
+    }
     match direction {
         Direction::Forward => this.attempt = attempt,
         Direction::Check => this.check.attempt = attempt,

@@ -4,6 +4,7 @@
 use super::fact::Outcome;
 use super::state::{Phase, SagaState, StepStatus, UndoStatus};
 use crate::definition::{Action, Compensate, SagaDefinition, StepIndex, UnknownElse};
+use crate::planted;
 use crate::request::Direction;
 
 /// What follows the cursor in forward direction.
@@ -64,7 +65,8 @@ pub fn undo_need(definition: &SagaDefinition, state: &SagaState, step: StepIndex
         Compensate::None | Compensate::Unstated => false,
     };
     match (outcome, &rule.compensate) {
-        (Outcome::Refused, _) if !on_refused => UndoNeed::Nothing,
+        (Outcome::Unknown, _) if planted::is("undo_only_what_succeeded") => UndoNeed::Nothing,
+        (Outcome::Refused, _) if !on_refused && !planted::is("undo_what_was_refused") => UndoNeed::Nothing,
         (_, Compensate::None) => UndoNeed::Nothing,
         (Outcome::Unknown, _) if rule.on_unknown.otherwise == UnknownElse::Park => UndoNeed::Person,
         (_, Compensate::Call(_) | Compensate::Emit(_)) => UndoNeed::Undo,
@@ -79,7 +81,11 @@ pub fn undo_need(definition: &SagaDefinition, state: &SagaState, step: StepIndex
 
 /// Returns the next step to undo: the last one, in the order they ran, that needs it.
 pub fn next_undo(definition: &SagaDefinition, state: &SagaState) -> Option<StepIndex> {
-    (0..state.undo_below).rev().find(|step| undo_need(definition, state, *step) != UndoNeed::Nothing)
+    let needs = |step: &StepIndex| undo_need(definition, state, *step) != UndoNeed::Nothing;
+    if planted::is("undo_in_forward_order") {
+        return (0..definition.steps.len() as StepIndex).find(needs);
+    }
+    (0..state.undo_below).rev().find(needs)
 }
 
 /// Returns the steps that would be undone now, in that order.

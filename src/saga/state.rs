@@ -201,6 +201,8 @@ pub enum Activity {
     Sleeping {
         due: Timestamp,
     },
+    /// The service is to be asked as soon as the run is not paused any more.
+    AskPending,
     /// Cut off by a restart and not dealt with.
     Interrupted {
         direction: Direction,
@@ -265,7 +267,9 @@ impl StepState {
         match (self.status, self.activity) {
             (StepStatus::NotStarted, _) => "not_started",
             (StepStatus::Skipped(_), _) => "skipped",
-            (StepStatus::Begun, Activity::RetryAt { .. } | Activity::Sleeping { .. }) => "waiting",
+            (StepStatus::Begun, Activity::RetryAt { .. } | Activity::Sleeping { .. } | Activity::AskPending) => {
+                "waiting"
+            }
             (StepStatus::Begun, Activity::Idle | Activity::InFlight { .. } | Activity::Interrupted { .. }) => "running",
             (StepStatus::Ended(Outcome::Done), _) => "done",
             (StepStatus::Ended(Outcome::Refused), _) => "refused",
@@ -279,7 +283,7 @@ impl StepState {
     pub fn in_flight(&self) -> bool {
         match self.activity {
             Activity::InFlight { .. } | Activity::Interrupted { .. } => true,
-            Activity::Idle | Activity::RetryAt { .. } | Activity::Sleeping { .. } => false,
+            Activity::Idle | Activity::RetryAt { .. } | Activity::Sleeping { .. } | Activity::AskPending => false,
         }
     }
 
@@ -311,7 +315,10 @@ impl SagaState {
             Phase::Forward | Phase::Done => {
                 let on_a_timer = self.active.is_some_and(|at| match self.step(at).activity {
                     Activity::Sleeping { .. } | Activity::RetryAt { .. } => true,
-                    Activity::Idle | Activity::InFlight { .. } | Activity::Interrupted { .. } => false,
+                    Activity::Idle
+                    | Activity::InFlight { .. }
+                    | Activity::AskPending
+                    | Activity::Interrupted { .. } => false,
                 });
                 match (&self.lock, on_a_timer) {
                     (LockState::Wanted { .. }, _) | (_, true) => RunState::Waiting,

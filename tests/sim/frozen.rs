@@ -122,6 +122,7 @@ fn all() -> Vec<Fact> {
         },
         Fact::AttemptInterrupted { step: 0, direction: forward, attempt: 1 },
         Fact::CheckStarted { step: 0, key, request: Arc::clone(&request), attempt: 1 },
+        Fact::AskDeferred { step: 0 },
         Fact::CheckEnded { step: 0, happened: Some(false), conclusive: true, problem: None },
         Fact::CheckEnded { step: 0, happened: None, conclusive: false, problem: Some(problem.clone()) },
         Fact::WaitStarted { step: 0, due: Timestamp(5) },

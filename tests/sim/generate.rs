@@ -52,7 +52,7 @@ pub fn spec(rng: &mut Rng) -> Spec {
     }
     Spec {
         steps,
-        timeout: draw.rng.chance(300).then(|| 500 + draw.rng.below(20_000)),
+        timeout: draw.rng.chance(300).then(|| 500 + draw.rng.below(6_000)),
         lock: draw.rng.chance(200),
         finally: draw.rng.chance(500),
     }
@@ -95,8 +95,8 @@ impl Draw<'_> {
                     _ => Undo::Call,
                 },
                 check: self.check(),
-                optional: self.rng.chance(150),
-                park_unknown: self.rng.chance(80),
+                optional: self.rng.chance(250),
+                park_unknown: self.rng.chance(200),
                 proof: self.rng.chance(100),
                 pivot: false,
             }),

@@ -31,7 +31,9 @@ pub const ALL: &[(&str, Checker)] = &[
     ("11 attempts are bounded", attempts),
     ("12 waits are not short", waits),
     ("13 events once, in order", events),
+    ("22 pause holds everything", pause),
     ("24 the pivot holds", pivot),
+    ("24 settling starts nothing", settling),
 ];
 
 /// Runs every checker and returns what they found.
@@ -188,11 +190,11 @@ fn maybe_sticks(evidence: &Evidence) -> Result<(), String> {
     let mut doubt: BTreeSet<&str> = BTreeSet::new();
     for (_, seen) in evidence.seen {
         match seen {
-            Seen::Recorded { fact, path: Some(path), .. } if fact == "attempt_interrupted" => {
-                // An undo's attempt may be cut off as well; it says nothing about the action.
-                if !evidence.seen.iter().any(|(_, s)| matches!(s, Seen::Recorded { fact, path: Some(p), .. } if fact == "undo_started" && p == path)) {
-                    doubt.insert(path);
-                }
+            // An undo's attempt may be cut off as well; it says nothing about the action.
+            Seen::Recorded { fact, path: Some(path), .. }
+                if fact == "attempt_interrupted" && recorded(evidence, "undo_started", path).is_none() =>
+            {
+                doubt.insert(path);
             }
             Seen::Answered { path, direction: "forward", effect: "maybe" } => {
                 doubt.insert(path);
@@ -230,10 +232,10 @@ fn undo_in_reverse(evidence: &Evidence) -> Result<(), String> {
     let mut in_flight: BTreeSet<&str> = BTreeSet::new();
     for (_, seen) in evidence.seen {
         match seen {
-            Seen::Recorded { fact, path: Some(path), .. } if fact == "step_started" => {
-                if !begun.contains(&path.as_str()) {
-                    begun.push(path);
-                }
+            Seen::Recorded { fact, path: Some(path), .. }
+                if fact == "step_started" && !begun.contains(&path.as_str()) =>
+            {
+                begun.push(path);
             }
             Seen::Recorded { fact, .. } if fact == "undo_began" => undoing = true,
             Seen::Crashed => in_flight.clear(),
@@ -359,6 +361,46 @@ fn events(evidence: &Evidence) -> Result<(), String> {
             if !ids.insert(id) {
                 return Err(format!("{event} was emitted twice as {id}"));
             }
+        }
+    }
+    Ok(())
+}
+
+fn pause(evidence: &Evidence) -> Result<(), String> {
+    let mut paused = false;
+    for (_, seen) in evidence.seen {
+        match seen {
+            Seen::State { state } => paused = state == "paused",
+            Seen::Sent { path, .. } if paused => return Err(format!("{path} left while the run was paused")),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn settling(evidence: &Evidence) -> Result<(), String> {
+    let mut settling = false;
+    let mut in_flight: BTreeSet<&str> = BTreeSet::new();
+    for (_, seen) in evidence.seen {
+        match seen {
+            Seen::Recorded { fact, .. } if fact == "settling_began" => settling = true,
+            Seen::Recorded { fact, .. } if fact == "undo_began" => {
+                settling = false;
+                if let Some(path) = in_flight.first() {
+                    return Err(format!("undoing began while an attempt of {path} was in flight"));
+                }
+            }
+            Seen::Sent { path, direction: "forward", .. } if settling => {
+                return Err(format!("{path} was sent while settling"));
+            }
+            Seen::Sent { path, direction: "forward", .. } => {
+                in_flight.insert(path);
+            }
+            Seen::Answered { path, direction: "forward", .. } => {
+                in_flight.remove(path.as_str());
+            }
+            Seen::Crashed => in_flight.clear(),
+            _ => {}
         }
     }
     Ok(())

@@ -6,6 +6,8 @@ mod frozen;
 mod generate;
 mod invariants;
 mod observe;
+#[cfg(feature = "planted")]
+mod planted;
 mod random;
 mod rng;
 mod scenarios;

@@ -14,7 +14,7 @@ use super::world::{Crash, Plan, World, load};
 use super::{generate, observe::Seen};
 
 /// Runs in an ordinary `cargo test`: a few seconds on one core.
-const SEEDS: u64 = 20_000;
+const SEEDS: u64 = 10_000;
 
 /// Faults of one run, in thousandths; drawn per seed so that some runs see one kind and others all.
 #[derive(Clone)]
@@ -27,6 +27,8 @@ struct Chance {
     crash: u64,
     operate: u64,
     undo: u64,
+    /// Undos fail long enough to be exhausted.
+    undo_broken: bool,
     crashes_left: u32,
     operations_left: u32,
     remedies_left: u32,
@@ -38,6 +40,7 @@ impl Chance {
         let (refuse, lose, busy, late) = (rate(150), rate(300), rate(200), rate(150));
         let (crash, operate, undo) = (rate(120), rate(80), rate(400));
         let remedies_left = rng.below(6) as u32;
+        let undo_broken = faults && rng.chance(100);
         Self {
             rng: std::rc::Rc::new(std::cell::RefCell::new(rng)),
             refuse,
@@ -47,6 +50,7 @@ impl Chance {
             crash,
             operate,
             undo,
+            undo_broken,
             crashes_left: 6,
             operations_left: 3,
             remedies_left,
@@ -77,6 +81,9 @@ impl Plan for Chance {
         if attempt > 12 { Behaviour::Ok } else { self.fault(self.refuse) }
     }
     fn undo(&mut self, _: &str, attempt: u32) -> Behaviour {
+        if self.undo_broken && attempt <= 6 {
+            return Behaviour::Error;
+        }
         if attempt > 12 || !self.rng.borrow_mut().chance(self.undo) { Behaviour::Ok } else { self.fault(self.refuse) }
     }
     fn check(&mut self, _: &str, attempt: u32) -> Behaviour {
@@ -105,13 +112,18 @@ impl Plan for Chance {
         };
         Some((after, operation))
     }
+    fn early(&mut self) -> bool {
+        self.rng.borrow_mut().chance(50)
+    }
     fn parked(&mut self, remedies: &[&str]) -> Option<Operation> {
         if self.remedies_left == 0 || remedies.is_empty() {
             return None;
         }
         self.remedies_left -= 1;
         let mut rng = self.rng.borrow_mut();
-        Some(match *rng.pick(remedies) {
+        // Sometimes he tries what does not apply.
+        let word = if rng.chance(100) { rng.pick(&["retry", "skip", "cancel"]) } else { rng.pick(remedies) };
+        Some(match *word {
             "retry" => Operation::Retry { new_key: false },
             "skip" => Operation::Skip,
             "cancel" => Operation::Cancel { reason: None },
@@ -134,7 +146,7 @@ fn one(seed: u64, faults: bool) -> (Spec, Outcome) {
     let mut rng = Rng::new(seed);
     let spec = generate::spec(&mut rng);
     let mut world = World::new(load(&spec), Chance::draw(rng, faults));
-    world.careful = seed % 16 == 0;
+    world.careful = seed.is_multiple_of(16);
     let rest = world.run();
     let mut found: Vec<String> = rest.err().into_iter().collect();
     found.extend(violations(&Evidence { spec: &spec, seen: &world.seen, services: &world.services }));
@@ -148,6 +160,12 @@ fn one(seed: u64, faults: bool) -> (Spec, Outcome) {
         state,
     };
     (spec, outcome)
+}
+
+/// Runs one seed and returns what was wrong with it.
+#[cfg(feature = "planted")]
+pub fn found_by(seed: u64) -> Vec<String> {
+    one(seed, true).1.violations
 }
 
 fn kinds(spec: &Spec) -> BTreeSet<&'static str> {

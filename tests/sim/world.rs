@@ -48,6 +48,10 @@ pub trait Plan {
     fn crash(&mut self, commit: usize) -> Crash;
     /// Asked after every commit: an operator may act, after that many milliseconds.
     fn operate(&mut self, state: &str) -> Option<(u64, Operation)>;
+    /// Asked at every timer: the clock may be ahead of itself and fire it early.
+    fn early(&mut self) -> bool {
+        false
+    }
     /// Asked when a run is parked and nothing else is to come.
     fn parked(&mut self, remedies: &[&str]) -> Option<Operation>;
 }
@@ -82,6 +86,8 @@ enum ReplyKind {
     Done,
     Applied(bool),
     Refused,
+    /// A check that is not answered: the caller may not look.
+    Denied,
     Busy,
     Error,
     Silence,
@@ -404,7 +410,9 @@ impl<P: Plan> World<P> {
         match command {
             Command::RunAttempt { step, direction, attempt } => self.send(step, direction, attempt),
             Command::SetTimer { timer, due } => {
-                self.push(due.0.saturating_sub(self.now), Event::Timer { epoch, timer });
+                let wait = due.0.saturating_sub(self.now);
+                let wait = if self.plan.early() { wait / 2 } else { wait };
+                self.push(wait, Event::Timer { epoch, timer });
             }
             Command::AcquireLock { .. } => {
                 if matches!(self.state.as_ref().map(|state| &state.lock), Some(LockState::Wanted { .. })) {
@@ -452,7 +460,7 @@ impl<P: Plan> World<P> {
                 }
                 Behaviour::Busy => (LATENCY_MS, ReplyKind::Busy),
                 Behaviour::Error => (LATENCY_MS, ReplyKind::Error),
-                Behaviour::Refuse => (LATENCY_MS, ReplyKind::Refused),
+                Behaviour::Refuse => (LATENCY_MS, ReplyKind::Denied),
                 Behaviour::LoseReply | Behaviour::LoseRequest | Behaviour::Late(_) => (TIMEOUT_MS, ReplyKind::Silence),
             },
         };
@@ -547,6 +555,9 @@ fn attempt_of(reply: ReplyKind) -> Attempt {
             problem("refused", "the service said no"),
             None,
         ),
+        ReplyKind::Denied => {
+            (Effect::None, Again::No, answer(403, r#"{}"#), problem("refused", "not allowed to look"), None)
+        }
         ReplyKind::Busy => {
             (Effect::None, Again::Yes, answer(503, "null"), problem("busy", "come again"), Some(Span(200)))
         }

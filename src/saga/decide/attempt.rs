@@ -86,6 +86,9 @@ pub fn ask(
     failure: Option<&Problem>,
     now: Timestamp,
 ) -> Vec<Fact> {
+    if state.paused {
+        return vec![Fact::AskDeferred { step }];
+    }
     let rule = rules.definition.step(step);
     let at = state.step(step);
     // Every asking has its own number, and so its own key.
@@ -102,6 +105,15 @@ pub fn ask(
             facts.extend(after_doubt(rules, state, step, again, false, failure.cloned(), now));
             facts
         }
+    }
+}
+
+/// Asks what a pause had put off.
+pub fn ask_deferred(rules: &Rules, state: &SagaState, step: StepIndex, now: Timestamp) -> Vec<Fact> {
+    let (rule, at) = (rules.definition.step(step), state.step(step));
+    match &rule.on_unknown.check {
+        Some(check) => ask(rules, state, step, check, at.again, at.last_problem.as_ref(), now),
+        None => vec![given_up(rules.definition, state, step)],
     }
 }
 

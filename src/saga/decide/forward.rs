@@ -12,6 +12,7 @@ use super::{attempt, failed_expression, settle};
 use crate::definition::{Action, Compensate, FailTemplate, SagaDefinition, Step, StepIndex, UnknownElse, WaitFor};
 use crate::expression::{EvalError, Expression, Place};
 use crate::payload::Payload;
+use crate::planted;
 use crate::problem::{Problem, kind};
 use crate::request::{Again, Answer, Attempt, Direction, Effect};
 use crate::time::Timestamp;
@@ -80,6 +81,9 @@ fn completed(rules: &Rules, scope: &RunScope, output: Option<Payload>, now: Time
         Some(event) => emit::lenient(rules, scope, Emission::Completed, event, scope.state.emitted, now),
         None => Vec::new(),
     };
+    if planted::is("event_twice") {
+        facts.extend(facts.first().cloned());
+    }
     facts.push(Fact::RunEnded { completed: true, output });
     facts
 }
@@ -211,7 +215,7 @@ pub fn attempt_ended(rules: &Rules, state: &SagaState, step: StepIndex, result: 
         return vec![over(false), ended(step, Outcome::Done, output, failure)];
     }
     // Settling: what was in flight counts by its outcome, and nothing follows.
-    if state.phase != Phase::Forward {
+    if state.phase != Phase::Forward && !planted::is("attempt_while_settling") {
         let outcome = if doubt { Outcome::Unknown } else { Outcome::Refused };
         return vec![over(again), ended(step, outcome, None, problem)];
     }
@@ -294,7 +298,17 @@ fn failure(rules: &Rules, state: &SagaState, step: StepIndex, now: Timestamp) ->
     let unclear = unknown && matches!(rule.compensate, Compensate::Unstated) && !rule.after_pivot;
     if rule.optional && !unclear {
         let undoable = matches!(rule.compensate, Compensate::Call(_) | Compensate::Emit(_));
-        return vec![if unknown && undoable { Fact::ClearingBegan { step } } else { Fact::FailureHandled { step } }];
+        return vec![if unknown && undoable && !planted::is("handled_unknown_is_left") {
+            Fact::ClearingBegan { step }
+        } else {
+            Fact::FailureHandled { step }
+        }];
+    }
+    if rule.pivot && unknown && planted::is("pivot_in_doubt_goes_on") {
+        return vec![Fact::FailureHandled { step }];
+    }
+    if rule.pivot && unknown && planted::is("pivot_in_doubt_undoes") {
+        return settle::begin(definition, state, SettleCause::Failed, problem);
     }
     if rule.pivot && unknown {
         return park(format!("the outcome of the pivot is unknown: {}", problem.title));

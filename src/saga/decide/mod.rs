@@ -15,6 +15,7 @@ use super::scope::RunScope;
 use super::state::{Activity, Final, LockState, Phase, SagaState};
 use super::{evolve, plan};
 use crate::expression::Place;
+use crate::planted;
 use crate::problem::{Problem, kind};
 use crate::request::Direction;
 use crate::time::Timestamp;
@@ -62,7 +63,7 @@ pub fn start(rules: &Rules, start: Start, now: Timestamp) -> Vec<Fact> {
 /// # Errors
 /// [`Rejected`] for a repeated, late, early or inapplicable input: the state is unchanged.
 pub fn decide(rules: &Rules, state: &SagaState, input: Input, now: Timestamp) -> Result<Vec<Fact>, Rejected> {
-    if state.end.is_some() {
+    if state.end.is_some() && !planted::is("final_is_not_final") {
         return match input {
             Input::Continue | Input::Restarted { .. } => Ok(Vec::new()),
             Input::AttemptEnded { .. } | Input::TimerFired(_) | Input::LockGranted => Err(Rejected::Stale),
@@ -80,6 +81,7 @@ pub fn decide(rules: &Rules, state: &SagaState, input: Input, now: Timestamp) ->
                 Activity::Idle
                 | Activity::RetryAt { .. }
                 | Activity::Sleeping { .. }
+                | Activity::AskPending
                 | Activity::Interrupted { .. } => false,
             });
             if !in_flight {
@@ -105,6 +107,7 @@ pub fn decide(rules: &Rules, state: &SagaState, input: Input, now: Timestamp) ->
                 Activity::Idle
                 | Activity::RetryAt { .. }
                 | Activity::Sleeping { .. }
+                | Activity::AskPending
                 | Activity::Interrupted { .. } => None,
             })
             .into_iter()
@@ -116,13 +119,14 @@ pub fn decide(rules: &Rules, state: &SagaState, input: Input, now: Timestamp) ->
 fn timer_fired(rules: &Rules, state: &SagaState, timer: Timer, now: Timestamp) -> Result<Vec<Fact>, Rejected> {
     match timer {
         Timer::Step(step) => match state.steps.get(step as usize).map(|at| at.activity) {
-            Some(Activity::RetryAt { due, .. } | Activity::Sleeping { due }) if due > now => {
+            Some(Activity::RetryAt { due, .. } | Activity::Sleeping { due })
+                if due > now && !planted::is("timer_early") =>
+            {
                 Err(Rejected::Early { due })
             }
             Some(Activity::RetryAt { .. } | Activity::Sleeping { .. }) => Ok(go_on(rules, state, now)),
-            Some(Activity::Idle | Activity::InFlight { .. } | Activity::Interrupted { .. }) | None => {
-                Err(Rejected::Stale)
-            }
+            Some(Activity::Idle | Activity::InFlight { .. } | Activity::AskPending | Activity::Interrupted { .. })
+            | None => Err(Rejected::Stale),
         },
         Timer::Deadline => match state.deadline {
             Some(_) if state.deadline_passed || state.parked.is_some() || state.phase != Phase::Forward => {
@@ -136,7 +140,8 @@ fn timer_fired(rules: &Rules, state: &SagaState, timer: Timer, now: Timestamp) -
 }
 
 fn deadline(rules: &Rules, state: &SagaState) -> Vec<Fact> {
-    if state.pivot_done || plan::pivot_in_doubt(rules.definition, state) {
+    let behind = state.pivot_done && !planted::is("deadline_behind_the_pivot_undoes");
+    if behind || plan::pivot_in_doubt(rules.definition, state) {
         return vec![Fact::DeadlineMissed {}];
     }
     let after = rules.definition.timeout.map(|span| format!("the saga's timeout of {span} has passed"));
@@ -150,10 +155,13 @@ fn go_on(rules: &Rules, state: &SagaState, now: Timestamp) -> Vec<Fact> {
     if state.parked.is_some() {
         return Vec::new();
     }
-    if let Some(step) = state.active {
+    let beside = planted::is("undo_beside_an_attempt") && state.phase == Phase::Settling;
+    if let Some(step) = state.active
+        && !beside
+    {
         return active(rules, state, step, now);
     }
-    if state.paused {
+    if state.paused && !planted::is("pause_holds_nothing") {
         return Vec::new();
     }
     if let Some(step) = state.clearing {
@@ -161,6 +169,9 @@ fn go_on(rules: &Rules, state: &SagaState, now: Timestamp) -> Vec<Fact> {
     }
     match state.phase {
         Phase::Forward => forward::go_on(rules, state, now),
+        Phase::Settling if planted::is("cancel_skips_undo") && state.cause == Some(SettleCause::Cancelled) => {
+            vec![Fact::RunEnded { completed: false, output: None }]
+        }
         Phase::Settling => vec![Fact::UndoBegan {}],
         Phase::Undo => undo::go_on(rules, state, now),
         Phase::Done => Vec::new(),
@@ -171,11 +182,15 @@ fn go_on(rules: &Rules, state: &SagaState, now: Timestamp) -> Vec<Fact> {
 fn active(rules: &Rules, state: &SagaState, step: u32, now: Timestamp) -> Vec<Fact> {
     match state.step(step).activity {
         Activity::Idle | Activity::InFlight { .. } => Vec::new(),
-        Activity::Sleeping { due } if due <= now && !state.paused => vec![forward::woken(step)],
+        Activity::Sleeping { due } if (due <= now || planted::is("timer_early")) && !state.paused => {
+            vec![forward::woken(step)]
+        }
         Activity::RetryAt { direction, due } if due <= now && !state.paused => {
             vec![Fact::AttemptStarted { step, direction, attempt: attempt::number(state, step, direction) + 1 }]
         }
         Activity::Sleeping { .. } | Activity::RetryAt { .. } => Vec::new(),
+        Activity::AskPending if state.paused => Vec::new(),
+        Activity::AskPending => attempt::ask_deferred(rules, state, step, now),
         Activity::Interrupted { direction: Direction::Forward, .. } if state.phase != Phase::Forward => {
             vec![forward::given_up(rules.definition, state, step)]
         }

@@ -7,6 +7,7 @@ use super::super::plan;
 use super::super::state::{Activity, Phase, SagaState, StepStatus};
 use super::settle;
 use crate::definition::StepIndex;
+use crate::planted;
 use crate::problem::{Problem, kind};
 use crate::request::Direction;
 use crate::time::Timestamp;
@@ -92,7 +93,7 @@ fn retry(rules: &Rules, state: &SagaState, acted: Fact, new_key: bool) -> Result
             Ok(facts)
         }
         Direction::Forward | Direction::Check => {
-            if state.phase != Phase::Forward {
+            if state.phase != Phase::Forward && !planted::is("forward_in_undo") {
                 return Err("undoing has begun, and no forward call leaves any more; resolve it");
             }
             let unknown = at.status == StepStatus::Ended(Outcome::Unknown);
@@ -121,7 +122,11 @@ fn waiting_retry(state: &SagaState, acted: Fact, new_key: bool) -> Result<Vec<Fa
     }
     let waiting = state.active.and_then(|step| match state.step(step).activity {
         Activity::RetryAt { direction, .. } => Some((step, direction)),
-        Activity::Idle | Activity::InFlight { .. } | Activity::Sleeping { .. } | Activity::Interrupted { .. } => None,
+        Activity::Idle
+        | Activity::InFlight { .. }
+        | Activity::Sleeping { .. }
+        | Activity::AskPending
+        | Activity::Interrupted { .. } => None,
     });
     match waiting {
         Some(_) if new_key => Err("a new key needs a parked run"),

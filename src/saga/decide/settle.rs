@@ -13,7 +13,9 @@ pub fn begin(definition: &SagaDefinition, state: &SagaState, cause: SettleCause,
     let Some(step) = state.active else { return facts };
     match state.step(step).activity {
         Activity::Sleeping { .. } => facts.push(Fact::StepWithdrawn { step }),
-        Activity::RetryAt { direction: Direction::Forward, .. } => facts.push(given_up(definition, state, step)),
+        Activity::RetryAt { direction: Direction::Forward, .. } | Activity::AskPending => {
+            facts.push(given_up(definition, state, step))
+        }
         Activity::RetryAt { direction: Direction::Check, .. } => {
             facts.push(Fact::CheckEnded { step, happened: None, conclusive: false, problem: None });
             facts.push(Fact::StepEnded {

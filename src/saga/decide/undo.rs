@@ -11,6 +11,7 @@ use super::super::state::{SagaState, UndoStatus};
 use super::failed_expression;
 use super::forward::{located, park};
 use crate::definition::{Attempts, Compensate, OnExhausted, StepIndex, UndoCall};
+use crate::planted;
 use crate::problem::{Problem, kind};
 use crate::request::{Again, Attempt, Direction, Effect};
 use crate::time::Timestamp;
@@ -20,7 +21,8 @@ const REFUSALS_MAX: u32 = 2;
 
 /// Decides the next move of a run that undoes and waits for nothing.
 pub fn go_on(rules: &Rules, state: &SagaState, now: Timestamp) -> Vec<Fact> {
-    match plan::next_undo(rules.definition, state) {
+    let half_way = planted::is("undo_stops_half_way") && state.undo_below < rules.definition.steps.len() as StepIndex;
+    match plan::next_undo(rules.definition, state).filter(|_| !half_way) {
         Some(step) => undo(rules, state, step, now),
         None => compensated(rules, state, now),
     }
@@ -131,6 +133,9 @@ pub fn attempt_ended(rules: &Rules, state: &SagaState, step: StepIndex, result: 
     let title = problem.title.clone();
     let mut facts = vec![ended(Fate::Over { again: !refusal }, Some(problem))];
     match undo.on_exhausted {
+        OnExhausted::Park if planted::is("exhausted_undo_is_forgotten") => {
+            facts.push(Fact::UndoEnded { step, end: UndoEnd::Undone });
+        }
         OnExhausted::Skip => facts.push(Fact::UndoEnded { step, end: UndoEnd::Skipped }),
         OnExhausted::Park => {
             let reason = format!("the undo is exhausted after {used} attempts: {title}");

@@ -1,0 +1,50 @@
+//! Every planted mistake is found, and told by which promise: `make planted`.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use backstitch::planted::{ALL, plant};
+
+use super::random::found_by;
+
+/// As long as one mistake may stay hidden.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[test]
+fn every_planted_mistake_is_found() {
+    // The control: without a mistake the same seeds find nothing.
+    for seed in 1..2_000 {
+        assert_eq!(found_by(seed), Vec::<String>::new(), "seed {seed} without a mistake");
+    }
+    let mut hidden = Vec::new();
+    // A mistake may be met by an assertion of the core itself: that is found, and no news.
+    std::panic::set_hook(Box::new(|_| {}));
+    for name in ALL {
+        plant(Some(name));
+        let begun = Instant::now();
+        let mut seed = 0;
+        let finder = loop {
+            seed += 1;
+            let found = catch_unwind(AssertUnwindSafe(|| found_by(seed)));
+            match found {
+                Ok(violations) if violations.is_empty() => {}
+                Ok(violations) => break Some(violations.join(" | ")),
+                Err(_) => break Some("an assertion".to_owned()),
+            }
+            if begun.elapsed() > PATIENCE {
+                break None;
+            }
+        };
+        plant(None);
+        match finder {
+            Some(finder) => {
+                let first: String = finder.lines().next().unwrap_or_default().chars().take(110).collect();
+                println!("{name:36} seed {seed:5}, {:5} ms: {first}", begun.elapsed().as_millis());
+            }
+            None => hidden.push(*name),
+        }
+    }
+    let _ = std::panic::take_hook();
+    println!("{} planted, {} found", ALL.len(), ALL.len() - hidden.len());
+    assert!(hidden.is_empty(), "not found within {PATIENCE:?} each: {hidden:?}");
+}
