@@ -37,6 +37,15 @@ pub struct Measured {
 }
 
 impl Measured {
+    /// Adds another time's figures.
+    pub fn add(&mut self, other: Self) {
+        self.latencies_us.extend(other.latencies_us);
+        self.latencies_us.sort_unstable();
+        self.failures += other.failures;
+        self.first_failure = self.first_failure.take().or(other.first_failure);
+        self.seconds += other.seconds;
+    }
+
     pub fn per_second(&self) -> f64 {
         self.latencies_us.len() as f64 / self.seconds.max(f64::MIN_POSITIVE)
     }
@@ -59,7 +68,7 @@ pub async fn generate<E>(
     in_flight: usize,
     warm_up: Duration,
     time: Duration,
-    mut at_edges: impl AsyncFnMut() -> E,
+    at_edges: &mut impl AsyncFnMut() -> E,
 ) -> (Measured, E, E) {
     let phase = Arc::new(AtomicU8::new(WARM_UP));
     let numbers = Arc::new(AtomicU64::new(0));

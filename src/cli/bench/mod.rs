@@ -103,13 +103,18 @@ async fn measure(args: &Args, output: Output, participants: &Participants, orche
         if output == Output::Text {
             anstream::println!("measuring {in_flight} in flight for {} s …", args.seconds);
         }
-        let edge = async || Edge {
+        let mut edge = async || Edge {
             processes: processes.iter().map(|(name, pid)| (*name, Usage::of(*pid))).collect(),
             metrics: scrape(&client).await,
         };
+        // The machine may be busy with other things for a while: half of the bare calls before, half behind.
+        let (mut calls, begun, ended) = generate(&bare, *in_flight, WARM_UP / 3, bare_time / 2, &mut edge).await;
+        let mut bare_edges = vec![(begun, ended)];
         let work = Work::Runs { api, saga: SAGA };
-        let (runs, before, after) = generate(&work, *in_flight, WARM_UP, time, edge).await;
-        let (calls, (), ()) = generate(&bare, *in_flight, WARM_UP / 3, bare_time, async || ()).await;
+        let (runs, before, after) = generate(&work, *in_flight, WARM_UP, time, &mut edge).await;
+        let (more, begun, ended) = generate(&bare, *in_flight, WARM_UP / 3, bare_time / 2, &mut edge).await;
+        bare_edges.push((begun, ended));
+        calls.add(more);
         if runs.latencies_us.is_empty() {
             let reason = runs.first_failure.unwrap_or_else(|| "none ended in time".to_owned());
             return Err(Failure::new(
@@ -117,7 +122,7 @@ async fn measure(args: &Args, output: Output, participants: &Participants, orche
                 format!("no run came to its end with {in_flight} in flight: {reason}\n{}", orchestrator.log_end()),
             ));
         }
-        page.levels.push(Level::of(*in_flight, &runs, &calls, &before, &after));
+        page.levels.push(Level::of(*in_flight, &runs, &calls, (&before, &after), &bare_edges));
     }
     match output {
         Output::Text => page.print(),

@@ -18,6 +18,9 @@ mod name {
     pub const TRANSITIONS: &str = "backstitch_transitions_total";
 }
 
+/// The processes that take part in bare calls.
+const BARE: [&str; 2] = ["load generator", "services"];
+
 /// What one number in flight gave.
 #[derive(Debug, Serialize)]
 pub struct Level {
@@ -43,12 +46,20 @@ pub struct Level {
     pub bare_per_second: f64,
     pub bare_p50_ms: f64,
     pub bare_p99_ms: f64,
+    /// Of the load generator and the services.
+    pub bare_cpu_seconds_per_1000: f64,
     /// Runs per second over bare ones per second.
     pub ratio: f64,
 }
 
 impl Level {
-    pub fn of(in_flight: usize, runs: &Measured, bare: &Measured, before: &Edge, after: &Edge) -> Self {
+    pub fn of(
+        in_flight: usize,
+        runs: &Measured,
+        bare: &Measured,
+        (before, after): (&Edge, &Edge),
+        bare_edges: &[(Edge, Edge)],
+    ) -> Self {
         let count = runs.latencies_us.len();
         let counted = |name: &str| {
             let at = |edge: &Edge| edge.metrics.get(name).copied().unwrap_or_default();
@@ -68,6 +79,9 @@ impl Level {
                 after.written_bytes.saturating_sub(before.written_bytes)
             })
             .sum();
+        let cpu = |edge: &Edge, name: &str| edge.processes.get(name).map_or(0.0, |usage| usage.cpu_seconds);
+        let bare_cpu: f64 =
+            bare_edges.iter().flat_map(|(begun, ended)| BARE.map(|name| cpu(ended, name) - cpu(begun, name))).sum();
         Self {
             in_flight,
             runs: count,
@@ -93,6 +107,7 @@ impl Level {
             bare_per_second: bare.per_second(),
             bare_p50_ms: bare.percentile_ms(50),
             bare_p99_ms: bare.percentile_ms(99),
+            bare_cpu_seconds_per_1000: per(bare_cpu * 1_000.0, bare.latencies_us.len() as f64),
             ratio: per(runs.per_second(), bare.per_second()),
         }
     }
@@ -153,10 +168,14 @@ impl Page {
             };
             row(&format!("RSS peak MiB, {name}"), &rss);
         }
+        row("CPU s per 1,000 runs, all", &|level| {
+            format!("{:.3}", level.cpu_seconds_per_1000_runs.values().sum::<f64>())
+        });
         row("KiB written per run", &|level| format!("{:.2}", level.written_bytes_per_run / 1_024.0));
         row("bare: three calls/s", &|level| format!("{:.0}", level.bare_per_second));
         row("bare: p50 ms", &|level| format!("{:.2}", level.bare_p50_ms));
         row("bare: p99 ms", &|level| format!("{:.2}", level.bare_p99_ms));
+        row("bare: CPU s per 1,000", &|level| format!("{:.3}", level.bare_cpu_seconds_per_1000));
         row("ratio to bare", &|level| format!("{:.3}", level.ratio));
         for column in 1..=self.levels.len() {
             if let Some(column) = table.column_mut(column) {
@@ -183,7 +202,7 @@ mod tests {
         };
         let runs = Measured { latencies_us: vec![1_000; 200], seconds: 2.0, ..Measured::default() };
         let bare = Measured { latencies_us: vec![500; 400], seconds: 2.0, ..Measured::default() };
-        let level = Level::of(4, &runs, &bare, &edge(1.0, 100.0), &edge(2.0, 150.0));
+        let level = Level::of(4, &runs, &bare, (&edge(1.0, 100.0), &edge(2.0, 150.0)), &[]);
         assert_eq!((level.runs_per_second, level.commits_per_second, level.runs_per_commit), (100.0, 25.0, 4.0));
         assert_eq!((level.cpu_seconds_per_1000_runs["orchestrator"], level.ratio), (5.0, 0.5));
         let page = Page { durability: vec![], levels: vec![level] };
