@@ -122,7 +122,8 @@ impl Plan for Chance {
         self.remedies_left -= 1;
         let mut rng = self.rng.borrow_mut();
         // Sometimes he tries what does not apply.
-        let word = if rng.chance(100) { rng.pick(&["retry", "skip", "cancel"]) } else { rng.pick(remedies) };
+        let odd = if remedies.contains(&"retry") { 100 } else { 500 };
+        let word = if rng.chance(odd) { rng.pick(&["retry", "skip", "cancel"]) } else { rng.pick(remedies) };
         Some(match *word {
             "retry" => Operation::Retry { new_key: false },
             "skip" => Operation::Skip,
