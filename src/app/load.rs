@@ -69,8 +69,7 @@ pub fn load(config: Option<&Config>, sources: &Sources) -> Result<Loaded, Vec<Fi
     let mut findings = Vec::new();
     let registry = schemas(sources, &mut findings);
     let services = config.map(|config| config.services.clone()).unwrap_or_default();
-    let known: BTreeMap<ServiceName, ServiceInfo> =
-        services.iter().map(|(name, service)| (name.clone(), ServiceInfo { timeout: service.timeout })).collect();
+    let known = timeouts(&services);
     let lookup = Schemas(registry.clone().unwrap_or_default());
     let environment = Environment { services: &known, schemas: &lookup };
     // What cannot be looked up would be reported as unknown in every file: one mistake is enough.
@@ -213,6 +212,12 @@ fn input_check(
             Some(Arc::new(move |input: &Payload| schema.validate(input).map_err(pairs)))
         }
     })
+}
+
+/// Returns what definitions need to know of the services.
+#[must_use]
+pub fn timeouts(services: &BTreeMap<ServiceName, Service>) -> BTreeMap<ServiceName, ServiceInfo> {
+    services.iter().map(|(name, service)| (name.clone(), ServiceInfo { timeout: service.timeout })).collect()
 }
 
 /// Returns the services that only stored definitions of open runs still name.

@@ -200,6 +200,7 @@ async fn coordinate(
         schemas: Arc::new(Schemas(loaded.registry)),
         journal: Arc::new(journal),
         recovered,
+        services: load::timeouts(&loaded.services),
         bus,
         connector: Arc::new(connector),
         clock: Arc::new(SystemClock),

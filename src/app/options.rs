@@ -58,7 +58,11 @@ pub fn bus(config: &Config) -> bus::Options {
 
 pub fn coordinator(config: &Config) -> coordinator::Options {
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    coordinator::Options { shards: config.runs.workers.unwrap_or_else(cores), ..coordinator::Options::default() }
+    coordinator::Options {
+        shards: config.runs.workers.unwrap_or_else(cores),
+        open_runs_max: config.runs.open_max as u64,
+        ..coordinator::Options::default()
+    }
 }
 
 pub fn api(config: &Config) -> api::Options {

@@ -122,7 +122,7 @@ pub enum LogFormat {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Runs {
-    pub in_flight_max: usize,
+    pub open_max: usize,
     /// None: one per core.
     pub workers: Option<usize>,
 }
@@ -185,7 +185,7 @@ fn sections(reader: &mut Reader<'_>, outside: &dyn Outside) -> Option<Config> {
     let telemetry = telemetry(reader);
     let workers = reader.number("runs.workers", 0, 1_024) as usize;
     let runs = Runs {
-        in_flight_max: reader.number("runs.in_flight_max", 1, 10_000_000) as usize,
+        open_max: reader.number("runs.open_max", 1, 10_000_000) as usize,
         workers: Some(workers).filter(|workers| *workers > 0),
     };
     let services = services::services(reader, outside);

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::run::Run;
-use crate::definition::{self, SagaDefinition};
-use crate::id::Fingerprint;
+use crate::definition::{self, SagaDefinition, ServiceInfo};
+use crate::id::{Fingerprint, ServiceName};
 use crate::journal::OpenRun;
 use crate::saga::{self, Fact, LockState};
 
@@ -14,11 +14,17 @@ use crate::saga::{self, Fact, LockState};
 pub struct Definitions {
     known: BTreeMap<Fingerprint, Arc<SagaDefinition>>,
     sources: BTreeMap<Fingerprint, Arc<str>>,
+    /// The configuration's services: a stored definition's steps take their timeouts.
+    services: BTreeMap<ServiceName, ServiceInfo>,
 }
 
 impl Definitions {
-    pub fn new(loaded: impl Iterator<Item = Arc<SagaDefinition>>, sources: BTreeMap<Fingerprint, Arc<str>>) -> Self {
-        Self { known: loaded.map(|definition| (definition.fingerprint, definition)).collect(), sources }
+    pub fn new(
+        loaded: impl Iterator<Item = Arc<SagaDefinition>>,
+        sources: BTreeMap<Fingerprint, Arc<str>>,
+        services: BTreeMap<ServiceName, ServiceInfo>,
+    ) -> Self {
+        Self { known: loaded.map(|definition| (definition.fingerprint, definition)).collect(), sources, services }
     }
 
     /// Finds a definition, reading a stored one anew when it is not loaded.
@@ -33,7 +39,7 @@ impl Definitions {
             .sources
             .get(&fingerprint)
             .ok_or_else(|| format!("its saga definition {fingerprint} is not in the journal"))?;
-        let definition = definition::reload("(journal)", source).map_err(|found| {
+        let definition = definition::reload_with("(journal)", source, &self.services).map_err(|found| {
             let first = found.first().map(|found| found.message.clone()).unwrap_or_default();
             format!("its saga definition {fingerprint} does not load any more: {first}")
         })?;

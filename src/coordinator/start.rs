@@ -1,6 +1,6 @@
 //! Brings a coordinator up: definitions stored, open runs adopted, outbox and intake at work.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 
@@ -19,7 +19,8 @@ use super::shard::{Message, Router, Shard, Shared};
 use super::spans::{Spans, anchor_span};
 use crate::bus::Bus;
 use crate::connector::Connector;
-use crate::id::RunId;
+use crate::definition::ServiceInfo;
+use crate::id::{RunId, ServiceName};
 use crate::journal::{Change, Journal, Recovered};
 use crate::saga::LockState;
 use crate::telemetry::{self, SpanSink};
@@ -49,6 +50,8 @@ pub struct Parts {
     pub schemas: Arc<dyn EventSchemas>,
     pub journal: Arc<dyn Journal>,
     pub recovered: Recovered,
+    /// The configuration's services, for definitions that only the journal has.
+    pub services: BTreeMap<ServiceName, ServiceInfo>,
     pub bus: Arc<dyn Bus>,
     pub connector: Arc<dyn Connector>,
     pub clock: Arc<dyn Clock>,
@@ -73,7 +76,8 @@ impl Parts {
     /// # Errors
     /// [`StartupError`] when the definitions cannot be stored.
     pub async fn start(self) -> Result<Handle, StartupError> {
-        let Self { catalogue, schemas, journal, recovered, bus, connector, clock, spans, metrics, options } = self;
+        let Self { catalogue, schemas, journal, recovered, services, bus, connector, clock, spans, metrics, options } =
+            self;
         store_definitions(&catalogue, &recovered, journal.as_ref()).await?;
         let (outbox, entries) = mpsc::unbounded_channel();
         let outbox_waiting = Arc::new(AtomicUsize::new(recovered.outbox.len()));
@@ -104,8 +108,11 @@ impl Parts {
         for entry in recovered.outbox {
             let _ = outbox.send(entry);
         }
-        let mut definitions =
-            Definitions::new(catalogue.all().map(|entry| Arc::clone(&entry.definition)), recovered.definitions);
+        let mut definitions = Definitions::new(
+            catalogue.all().map(|entry| Arc::clone(&entry.definition)),
+            recovered.definitions,
+            services,
+        );
         let (resumed, quarantine) = adopt(&mut definitions, recovered.runs.into(), &shared.locks, &router);
         tokio::spawn(outbox::work(entries, Arc::clone(&bus), Arc::clone(&journal), outbox_waiting));
         let catalogue = Arc::new(catalogue);

@@ -132,6 +132,7 @@ async fn rig_with(saga: &str, journal: MemoryJournal, recovered: Recovered, bus:
         schemas: Arc::new(Schemas),
         journal: Arc::new(journal.clone()),
         recovered,
+        services: BTreeMap::new(),
         bus: Arc::new(bus.clone()),
         connector: Arc::new(service.clone()),
         clock: Arc::new(SystemClock),
