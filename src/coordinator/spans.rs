@@ -8,7 +8,7 @@ use super::run::{Move, Run};
 use crate::definition::StepIndex;
 use crate::id::RunId;
 use crate::request::{Direction, Effect};
-use crate::saga::{Fact, Final};
+use crate::saga::{Activity, Fact, Final};
 use crate::telemetry::names;
 use crate::telemetry::{AttrValue, Counts, EngineSpan, SpanKind, SpanSink, SpanStatus};
 use crate::time::Timestamp;
@@ -99,6 +99,27 @@ impl Spans {
                         end_us: micros(at).max(micros(started) + 1),
                         attributes,
                         status,
+                        links: Vec::new(),
+                    });
+                }
+                // An attempt that is sent again under its number ends later, as the same span.
+                Fact::AttemptInterrupted { step, direction, attempt }
+                    if !goes_on(run, *step, (*direction, *attempt)) =>
+                {
+                    let path = &run.definition.step(*step).path;
+                    let mut attributes = self.step_attributes(run, *step, *direction, *attempt);
+                    attributes.push((names::SAGA_OUTCOME, Effect::Maybe.as_str().into()));
+                    let started = moved.launched_at.unwrap_or(at);
+                    self.0.record(EngineSpan {
+                        context: begun.trace.with_span(attempt_span(begun.run, path, *direction, *attempt)),
+                        parent: anchor,
+                        parent_is_remote: false,
+                        name: span_name(path, *direction),
+                        kind: SpanKind::Client,
+                        start_us: micros(started),
+                        end_us: micros(at).max(micros(started) + 1),
+                        attributes,
+                        status: SpanStatus::Error("cut off by a restart".to_owned()),
                         links: Vec::new(),
                     });
                 }
@@ -210,6 +231,16 @@ impl Spans {
             attributes.push((names::HTTP_REQUEST_RESEND_COUNT, (attempt - 1).into()));
         }
         attributes
+    }
+}
+
+/// True when the attempt that was cut off goes on under the same number, or may do so.
+fn goes_on(run: &Run, step: StepIndex, cut_off: (Direction, u32)) -> bool {
+    match run.state.step(step).activity {
+        Activity::InFlight { direction, attempt } | Activity::Interrupted { direction, attempt } => {
+            (direction, attempt) == cut_off
+        }
+        Activity::Idle | Activity::RetryAt { .. } | Activity::Sleeping { .. } | Activity::AskPending => false,
     }
 }
 

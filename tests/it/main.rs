@@ -20,6 +20,7 @@ mod journal_store;
 mod journal_support;
 mod journal_tools;
 mod kill;
+mod one_trace;
 mod otlp;
 mod outages;
 mod power_cut_journal;
