@@ -15,8 +15,8 @@ use http::Method;
 use crate::rig::{EVENT, Rig, SAGA, alone, order, program, run_of, until};
 use crate::skip::skip;
 
-/// How long NATS is away. The client must have noticed and tried again several times.
-const AWAY: Duration = Duration::from_secs(6);
+/// How long NATS is away: long enough for every wait inside the client to have run out.
+const AWAY: Duration = Duration::from_secs(30);
 
 async fn start(rig: &Rig, id: &str) -> Result<RunId, ClientError> {
     let body = StartBody { input: order(id), key: Some(id.to_owned()), ..StartBody::default() };
