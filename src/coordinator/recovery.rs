@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::run::Run;
+use super::spans::Spans;
 use crate::definition::{self, SagaDefinition, ServiceInfo};
 use crate::id::{Fingerprint, ServiceName};
 use crate::journal::OpenRun;
 use crate::saga::{self, Fact, LockState};
+use crate::time::Timestamp;
 
 /// Definitions by fingerprint: the loaded ones, and those that only runs in flight use.
 pub struct Definitions {
@@ -53,7 +55,12 @@ impl Definitions {
 ///
 /// # Errors
 /// One line that says what does not read; the run stays in the journal as it is.
-pub fn rebuild(definitions: &mut Definitions, open: OpenRun) -> Result<Run, String> {
+pub fn rebuild(
+    definitions: &mut Definitions,
+    open: OpenRun,
+    spans: &Spans,
+    spans_since: Timestamp,
+) -> Result<Run, String> {
     let definition = definitions.get(open.definition)?;
     let mut facts = open.facts.into_iter();
     let (at, first) = facts.next().ok_or("it has no facts")?;
@@ -63,14 +70,22 @@ pub fn rebuild(definitions: &mut Definitions, open: OpenRun) -> Result<Run, Stri
     };
     let mut state = saga::begin(&definition, begun, at);
     saga::evolve(&definition, &mut state, &first, at);
+    let mut run = Run::new(Arc::clone(&definition), state, open.epoch + 1);
+    if at >= spans_since {
+        spans.record_again(&run, first, None, at);
+    }
     for (at, bytes) in facts {
         let fact = saga::decode(&bytes).map_err(|error| error.to_string())?;
-        saga::evolve(&definition, &mut state, &fact, at);
+        let launched_at = run.state.active.map(|step| run.state.step(step).launched_at);
+        saga::evolve(&definition, &mut run.state, &fact, at);
+        if at >= spans_since {
+            spans.record_again(&run, fact, launched_at, at);
+        }
     }
-    Ok(Run::new(definition, state, open.epoch + 1))
+    Ok(run)
 }
 
 /// Returns the order in which runs queue for locks again: holders first, then by start.
-pub fn lock_order(run: &Run) -> (bool, crate::time::Timestamp) {
+pub fn lock_order(run: &Run) -> (bool, Timestamp) {
     (!matches!(run.state.lock, LockState::Held { .. }), run.state.started_at)
 }

@@ -168,6 +168,16 @@ impl Spans {
         }
     }
 
+    /// Records the span of a fact read back at a restart: the process before may have been killed with it
+    /// in its queue. It is the same span to the last attribute, so a collector that has it sees no second.
+    pub fn record_again(&self, run: &Run, fact: Fact, launched_at: Option<Timestamp>, at: Timestamp) {
+        // An operator's span is numbered by its whole move, which is not known here.
+        if !matches!(fact, Fact::OperatorActed { .. }) {
+            let moved = Move { facts: vec![fact], commands: Vec::new(), launched_at, cut: false };
+            self.record(run, &moved, at);
+        }
+    }
+
     fn numbered(&self, run: &Run, what: &str, number: u32) -> SpanId {
         SpanId::derived(&[run.id().0.as_bytes(), what.as_bytes(), &number.to_le_bytes()])
     }

@@ -24,8 +24,11 @@ use crate::id::{RunId, ServiceName};
 use crate::journal::{Change, Journal, Recovered};
 use crate::saga::LockState;
 use crate::telemetry::{self, SpanSink};
-use crate::time::Clock;
+use crate::time::{Clock, Span, Timestamp};
 use crate::trace_context::{SpanId, TraceContext};
+
+/// How far back spans are exported again after a restart: several times the exporter's own delay.
+const SPANS_AGAIN: Span = Span::from_secs(30);
 
 /// Limits and choices of a coordinator.
 #[derive(Debug, Clone)]
@@ -113,7 +116,7 @@ impl Parts {
             recovered.definitions,
             services,
         );
-        let (resumed, quarantine) = adopt(&mut definitions, recovered.runs.into(), &shared.locks, &router);
+        let (resumed, quarantine) = adopt(&mut definitions, recovered.runs.into(), &shared, &router);
         tokio::spawn(outbox::work(entries, Arc::clone(&bus), Arc::clone(&journal), outbox_waiting));
         let catalogue = Arc::new(catalogue);
         bus.subscribe(catalogue.event_types());
@@ -150,14 +153,17 @@ async fn store_definitions(
 fn adopt(
     definitions: &mut Definitions,
     open: VecDeque<crate::journal::OpenRun>,
-    locks: &Locks,
+    shared: &Shared,
     router: &Router,
 ) -> (usize, Quarantine) {
     let mut quarantine = Quarantine::new();
     let mut runs = Vec::with_capacity(open.len());
+    // Spans wait in memory for a moment before they are exported; those of that moment are sent once more.
+    let newest = open.iter().filter_map(|run| run.facts.last()).map(|(at, _)| at.0).max().unwrap_or_default();
+    let spans_since = Timestamp(newest.saturating_sub(SPANS_AGAIN.0));
     for open in open {
         let id = open.run;
-        match recovery::rebuild(definitions, open) {
+        match recovery::rebuild(definitions, open, &shared.spans, spans_since) {
             Ok(run) => runs.push(run),
             Err(why) => {
                 tracing::error!(run = %id, error = why, "a run cannot be read back; it is left as it is");
@@ -170,7 +176,7 @@ fn adopt(
     for run in &runs {
         match &run.state.lock {
             LockState::Wanted { name } | LockState::Held { name } => {
-                locks.acquire(name, run.id());
+                shared.locks.acquire(name, run.id());
             }
             LockState::None => {}
         }
