@@ -30,3 +30,4 @@ pub mod api;
 pub mod app;
 pub mod cli;
 pub mod coordinator;
+pub mod failpoint;

@@ -1,7 +1,7 @@
 //! Mistakes planted on purpose, one line each, to prove that the tests would find them. Without the
 //! feature `planted` every question is answered by a constant "no" and nothing of this is compiled in.
 
-/// Every planted mistake by its name: `cargo test --features planted --test sim planted`.
+/// Mistakes of the core by name: `cargo test --features planted --test sim planted`.
 pub const ALL: &[&str] = &[
     "undo_only_what_succeeded",
     "forget_maybe",
@@ -31,6 +31,46 @@ pub const ALL: &[&str] = &[
     "replay_forgets_attempts",
 ];
 
+/// Mistakes of the coordinator: what leaves before it is durable, what a restart forgets, what is lost.
+pub const COORDINATOR: &[&str] = &[
+    "call_before_commit",
+    "start_answered_before_commit",
+    "operator_answered_before_commit",
+    "repeat_answered_before_commit",
+    "event_leaves_before_commit",
+    "ack_before_commit",
+    "second_target_is_lost",
+    "poison_is_dropped",
+    "conflict_is_swallowed",
+    "failed_start_is_acknowledged",
+    "outbox_out_of_order",
+    "outbox_counts_what_did_not_leave",
+    "restart_forgets_the_outbox",
+    "restart_forgets_timers",
+    "restart_forgets_attempts",
+    "early_timer_is_forgotten",
+    "epoch_stands_still",
+    "lock_goes_to_everybody",
+    "lock_is_never_passed_on",
+];
+
+/// Mistakes of the journal on disk. Its threads are its own, so they are planted for all threads.
+pub const JOURNAL: &[&str] = &[
+    "turn_forgets_runs",
+    "turn_forgets_the_outbox",
+    "turn_forgets_the_inbox",
+    "turn_forgets_definitions",
+    "unfinished_turn_is_forgotten",
+    "seal_forgets_keys",
+    "published_is_forgotten",
+    "sequence_is_not_checked",
+    "epoch_is_not_checked",
+    "lost_tail_is_not_missed",
+    "mark_closes_with_its_first_target",
+    "events_are_not_remembered",
+    "gap_counts_as_committed",
+];
+
 /// True while this mistake is planted.
 #[cfg(not(feature = "planted"))]
 #[inline(always)]
@@ -40,21 +80,29 @@ pub const fn is(_: &str) -> bool {
 }
 
 #[cfg(feature = "planted")]
-pub use chosen::{is, plant};
+pub use chosen::{is, plant, plant_everywhere};
 
 #[cfg(feature = "planted")]
 mod chosen {
     use std::cell::Cell;
+    use std::sync::{PoisonError, RwLock};
+
+    static EVERYWHERE: RwLock<Option<&'static str>> = RwLock::new(None);
 
     thread_local! {
         /// Per thread, so that tests side by side do not disturb each other.
         static PLANTED: Cell<Option<&'static str>> = const { Cell::new(None) };
     }
 
-    /// True while this mistake is planted on this thread.
+    /// True while this mistake is planted on this thread, or on all.
     #[must_use]
     pub fn is(name: &str) -> bool {
-        PLANTED.get() == Some(name)
+        PLANTED.get() == Some(name) || *EVERYWHERE.read().unwrap_or_else(PoisonError::into_inner) == Some(name)
+    }
+
+    /// Plants one mistake of [`super::JOURNAL`] on every thread, or none.
+    pub fn plant_everywhere(name: Option<&'static str>) {
+        *EVERYWHERE.write().unwrap_or_else(PoisonError::into_inner) = name;
     }
 
     /// Plants one mistake on this thread, or none.

@@ -17,6 +17,7 @@ use super::view::{HistoryEntry, PartReadiness, Readiness, RunFilter, RunNews, Ru
 use super::{describe, render};
 use crate::bus::{self, Bus, Published};
 use crate::envelope::Event;
+use crate::failpoint;
 use crate::id::{RunId, SagaName};
 use crate::journal::FinishedFilter;
 use crate::payload::Payload;
@@ -484,6 +485,7 @@ impl Handle {
     pub async fn drain(&self, timeout: Duration) -> bool {
         let shared = &self.0.shared;
         shared.draining.store(true, Ordering::Relaxed);
+        failpoint::hit("drain.begun");
         let drained = self.0.router.all().map(|shard| {
             let (reply, answer) = oneshot::channel();
             let _ = shard.send(Message::Drain { reply });
@@ -493,6 +495,7 @@ impl Handle {
         if let Err(error) = shared.journal.close().await {
             tracing::error!(%error, "the journal did not close cleanly; nothing that was acknowledged is lost");
         }
+        failpoint::hit("drain.closed");
         whole
     }
 }

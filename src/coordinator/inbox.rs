@@ -17,9 +17,11 @@ use crate::bus::{Acknowledge, Bus, DeadLetter, Delivery, RawMessage};
 use crate::definition::EventTrigger;
 use crate::envelope::Event;
 use crate::expression::{Bound, EvalError, Place, Scope, Variable};
+use crate::failpoint;
 use crate::id::RunId;
 use crate::journal::{Change, EventKey, InboxMark, InboxState, StreamPosition};
 use crate::payload::Payload;
+use crate::planted;
 use crate::saga;
 
 /// Deliveries being taken in at once; the bus's own bound on unacknowledged messages is above it.
@@ -99,6 +101,7 @@ impl Intake {
     /// Sends the starts that an event means, in the order of delivery; what waits for disk and bus goes
     /// on in a task of its own.
     fn take(self: &Arc<Self>, delivery: Delivery, permit: tokio::sync::OwnedSemaphorePermit) {
+        failpoint::hit("intake.taken");
         let this = Arc::clone(self);
         let Delivery { stream, consumer, stream_created, sequence, event, raw, ack, .. } = delivery;
         let position = StreamPosition { stream, created: stream_created, consumer, sequence };
@@ -137,6 +140,9 @@ impl Intake {
                 return;
             }
         };
+        if planted::is("second_target_is_lost") {
+            targets.truncate(1);
+        }
         if let Some(only) = &only {
             targets.retain(|target| only.contains(&target.start.run));
         }
@@ -159,27 +165,49 @@ impl Intake {
             })
             .collect();
         tokio::spawn(async move {
+            if planted::is("ack_before_commit") {
+                return ack.ack().await;
+            }
             if let Some(noted) = noted
                 && noted.await.is_err()
             {
                 return; // the journal has failed; the process ends without an ack
             }
+            failpoint::hit("intake.marked");
+            let mut there_already = false;
+            // Every target is waited for, also beside one that cannot begin: none may be lost (issue 3).
+            let mut conflict = None;
             for answer in answers {
                 match answer.await {
-                    Ok(Ok(Started::Created(_) | Started::Existing(_))) => {}
-                    Ok(Err(StartError::KeyConflict { key: run_key, run })) => {
-                        let detail = format!("key `{run_key}` belongs to run {run}, which began with other input");
-                        let aside = Aside { reason: "key_conflict", detail };
-                        this.put_aside(position, key, raw, aside, ack).await;
-                        return;
+                    Ok(Ok(Started::Created(_))) => {}
+                    Ok(Ok(Started::Existing(_))) => there_already = true,
+                    Ok(Err(StartError::KeyConflict { .. })) if planted::is("conflict_is_swallowed") => {}
+                    Ok(Err(StartError::KeyConflict { key, run })) => {
+                        conflict = Some(format!("key `{key}` belongs to run {run}, which began with other input"));
                     }
+                    Ok(Err(_)) | Err(_) if planted::is("failed_start_is_acknowledged") => {}
                     Ok(Err(_)) | Err(_) => {
                         ack.later(LATER).await;
                         return;
                     }
                 }
             }
+            if let Some(detail) = conflict {
+                let aside = Aside { reason: "key_conflict", detail };
+                this.put_aside(position, key, raw, aside, ack).await;
+                return;
+            }
+            if there_already {
+                // No transition struck these targets out: the mark is closed by itself, or it and the gap
+                // in the stream would stay in memory for ever (issue 3).
+                let mark = InboxMark { position: Some(position), event: key, targets: Vec::new() };
+                if this.shared.journal.commit(vec![Change::Inbox(mark)]).await.is_err() {
+                    return; // the journal has failed; the process ends without an ack
+                }
+            }
+            failpoint::hit("intake.before_ack");
             ack.ack().await;
+            failpoint::hit("intake.acknowledged");
             drop(permit);
         });
     }
@@ -281,10 +309,11 @@ impl Intake {
             stream: position.stream.to_string(),
             sequence: position.sequence,
         };
-        if self.bus.dead_letter(letter).await.is_err() {
+        if !planted::is("poison_is_dropped") && self.bus.dead_letter(letter).await.is_err() {
             ack.later(LATER).await;
             return;
         }
+        failpoint::hit("intake.dead_letter");
         self.shared.metrics.dead_letter(aside.reason);
         let mark = InboxMark { position: Some(position), event, targets: Vec::new() };
         if self.shared.journal.commit(vec![Change::Inbox(mark)]).await.is_ok() {

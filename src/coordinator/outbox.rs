@@ -10,7 +10,9 @@ use tokio::sync::mpsc;
 
 use super::run::OutboxEvent;
 use crate::bus::{self, Bus, DeadLetter, RawMessage};
+use crate::failpoint;
 use crate::journal::{Change, Journal, OutboxEntry};
+use crate::planted;
 
 /// Events in one publish: one server takes batches of this size without a pause for their acks.
 const BATCH_MAX: usize = 256;
@@ -38,7 +40,13 @@ pub async fn work(
             queue.push_back(entry);
         }
         waiting.store(queue.len() + entries.len(), Ordering::Relaxed);
+        if planted::is("outbox_out_of_order") {
+            queue.make_contiguous().reverse();
+        }
+        failpoint::hit("outbox.before_publish");
         let sent = send(&queue, bus.as_ref()).await;
+        let sent = if planted::is("outbox_counts_what_did_not_leave") { queue.len() } else { sent };
+        failpoint::hit("outbox.published");
         let published: Vec<Change> =
             queue.drain(..sent).map(|entry| Change::Published { run: entry.run, number: entry.number }).collect();
         waiting.store(queue.len() + entries.len(), Ordering::Relaxed);
@@ -46,7 +54,12 @@ pub async fn work(
             tokio::time::sleep(PAUSE).await;
         } else {
             // Not awaited: an entry that is published twice carries the same id.
-            drop(tokio::spawn(journal.commit(published)));
+            let noted = journal.commit(published);
+            drop(tokio::spawn(async move {
+                if noted.await.is_ok() {
+                    failpoint::hit("outbox.noted");
+                }
+            }));
         }
     }
 }

@@ -23,8 +23,10 @@ use super::timers::Timers;
 use super::view::{RunFilter, RunSummary, RunView};
 use crate::connector::Connector;
 use crate::definition::SagaDefinition;
+use crate::failpoint;
 use crate::id::RunId;
 use crate::journal::{Change, Durable, InboxMark, Journal, OutboxEntry};
+use crate::planted;
 use crate::saga::{self, Activity, Command, Fact, Input, LockState, Rejected, Rules, SagaState, decide};
 use crate::time::{Clock, Timestamp};
 
@@ -265,7 +267,9 @@ impl Shard {
         if let Some(first) = self.runs.get(&id) {
             if first.state.begun.input_hash != start.input_hash {
                 let _ = reply.send(Err(conflict(&start)));
-            } else if let Some(waiting) = self.repeated.get_mut(&id) {
+            } else if let Some(waiting) =
+                self.repeated.get_mut(&id).filter(|_| !planted::is("repeat_answered_before_commit"))
+            {
                 waiting.push(reply);
             } else {
                 let _ = reply.send(Ok(Started::Existing(id)));
@@ -313,11 +317,13 @@ impl Shard {
         self.runs.insert(id, run);
         for command in commands {
             // Attempts were cut off with the process before: the core decides what follows.
-            if !matches!(command, Command::RunAttempt { .. }) {
+            if !matches!(command, Command::RunAttempt { .. }) && !planted::is("restart_forgets_timers") {
                 self.carry_out(id, command);
             }
         }
-        self.input(id, Input::Restarted { epoch }, None);
+        if !planted::is("restart_forgets_attempts") {
+            self.input(id, Input::Restarted { epoch }, None);
+        }
         if !in_flight {
             self.input(id, Input::Continue, None);
         }
@@ -338,6 +344,7 @@ impl Shard {
                 }
             }
             Ok(moved) => self.commit(id, moved, now, None, reply, None),
+            Err(Rejected::Early { .. }) if planted::is("early_timer_is_forgotten") => {}
             Err(Rejected::Early { due }) => {
                 // The clock went back: wait again.
                 if let Some(timer) = saga::outstanding(&run.state).into_iter().find_map(|command| match command {
@@ -364,16 +371,46 @@ impl Shard {
         reply: Option<Reply>,
         started: Option<oneshot::Sender<Result<Started, StartError>>>,
     ) {
+        failpoint::hit("transition.decided");
+        let (reply, started) = self.planted_before_commit(id, &moved, reply, started);
         let Some(run) = self.runs.get_mut(&id) else { return };
         run.committing = true;
         let locks = &self.shared.locks;
         let transition = run.transition(&moved, at, inbox, || render::summary_bytes(run, locks));
         let outbox = transition.outbox.clone();
+        if planted::is("event_leaves_before_commit") {
+            outbox.iter().for_each(|entry| drop(self.shared.outbox.send(entry.clone())));
+        }
         let committed = self.shared.journal.commit(vec![Change::Run(transition)]);
         self.commits.push(Box::pin(async move {
             let result = committed.await;
             Pending { run: id, moved, at, outbox, reply, started, result }
         }));
+    }
+
+    /// Mistakes of the tests' own: what leaves here leaves before it is durable. Compiled to nothing
+    /// without the feature `planted`.
+    fn planted_before_commit(
+        &mut self,
+        id: RunId,
+        moved: &Move,
+        reply: Option<Reply>,
+        started: Option<oneshot::Sender<Result<Started, StartError>>>,
+    ) -> (Option<Reply>, Option<oneshot::Sender<Result<Started, StartError>>>) {
+        if planted::is("call_before_commit") {
+            moved.commands.iter().for_each(|command| self.carry_out(id, command.clone()));
+        }
+        match (reply, started, self.runs.get(&id)) {
+            (Some(reply), started, Some(run)) if planted::is("operator_answered_before_commit") => {
+                let _ = reply.send(Ok(render::view(run, &self.shared.locks)));
+                (None, started)
+            }
+            (reply, Some(started), _) if planted::is("start_answered_before_commit") => {
+                let _ = started.send(Ok(Started::Created(id)));
+                (reply, None)
+            }
+            (reply, started, _) => (reply, started),
+        }
     }
 
     /// Acts on what has become durable. False ends the shard: the journal has failed.
@@ -386,6 +423,7 @@ impl Shard {
                 return false;
             }
         };
+        failpoint::hit("commit.durable");
         if let Some(run) = self.runs.get_mut(&id) {
             run.committing = false;
         }
@@ -406,6 +444,7 @@ impl Shard {
     ) {
         for entry in outbox {
             let _ = self.shared.outbox.send(entry);
+            failpoint::hit("commit.outbox_handed_over");
         }
         if let Some(run) = self.runs.get(&id) {
             self.shared.spans.record(run, &moved, at);
@@ -471,19 +510,23 @@ impl Shard {
                 self.attempts_in_flight += 1;
                 let (connector, router) = (Arc::clone(&self.shared.connector), self.router.clone());
                 tokio::spawn(async move {
+                    failpoint::hit("attempt.before_send");
                     let result = execute::send(connector.as_ref(), call).await.into();
+                    failpoint::hit("attempt.answered");
                     let input = Input::AttemptEnded { step, direction, attempt, result };
                     router.send(id, Message::Input { run: id, input, reply: None });
                 });
             }
             Command::SetTimer { timer, due } => self.timers.set(due, id, timer),
             Command::AcquireLock { name } => {
-                if self.shared.locks.acquire(&name, id) {
+                if self.shared.locks.acquire(&name, id) || planted::is("lock_goes_to_everybody") {
                     self.router.send(id, Message::Input { run: id, input: Input::LockGranted, reply: None });
                 }
             }
             Command::ReleaseLock { name } => {
-                if let Some(next) = self.shared.locks.release(&name, id) {
+                if let Some(next) = self.shared.locks.release(&name, id)
+                    && !planted::is("lock_is_never_passed_on")
+                {
                     self.router.send(next, Message::Input { run: next, input: Input::LockGranted, reply: None });
                 }
             }

@@ -20,8 +20,10 @@ use super::spans::{Spans, anchor_span};
 use crate::bus::Bus;
 use crate::connector::Connector;
 use crate::definition::ServiceInfo;
+use crate::failpoint;
 use crate::id::{RunId, ServiceName};
 use crate::journal::{Change, Journal, Recovered};
+use crate::planted;
 use crate::saga::LockState;
 use crate::telemetry::{self, SpanSink};
 use crate::time::{Clock, Span, Timestamp};
@@ -82,6 +84,7 @@ impl Parts {
         let Self { catalogue, schemas, journal, recovered, services, bus, connector, clock, spans, metrics, options } =
             self;
         store_definitions(&catalogue, &recovered, journal.as_ref()).await?;
+        failpoint::hit("definitions.stored");
         let (outbox, entries) = mpsc::unbounded_channel();
         let outbox_waiting = Arc::new(AtomicUsize::new(recovered.outbox.len()));
         let checked = Arc::clone(&schemas);
@@ -108,7 +111,7 @@ impl Parts {
         for receiver in receivers {
             tokio::spawn(Shard::new(Arc::clone(&shared), router.clone(), receiver).work());
         }
-        for entry in recovered.outbox {
+        for entry in recovered.outbox.into_iter().filter(|_| !planted::is("restart_forgets_the_outbox")) {
             let _ = outbox.send(entry);
         }
         let mut definitions = Definitions::new(
@@ -183,8 +186,10 @@ fn adopt(
     }
     let resumed = runs.len();
     for run in runs {
+        failpoint::hit("recovery.adopting");
         router.send(run.id(), Message::Adopt(Box::new(run)));
     }
+    failpoint::hit("recovery.adopted");
     (resumed, quarantine)
 }
 

@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Fingerprint, RunId};
+use crate::planted;
 use crate::time::Timestamp;
 
 mod bytes;
@@ -283,10 +284,10 @@ fn check_next(known: Option<(u64, u64)>, ended: bool, transition: &Transition) -
     if known.is_none() && ended {
         return Err(Error::Ended { run });
     }
-    if transition.sequence != expected {
+    if transition.sequence != expected && !planted::is("sequence_is_not_checked") {
         return Err(Error::Sequence { run, expected, got: transition.sequence });
     }
-    if transition.epoch < epoch {
+    if transition.epoch < epoch && !planted::is("epoch_is_not_checked") {
         return Err(Error::Epoch { run, known: epoch, got: transition.epoch });
     }
     Ok(())

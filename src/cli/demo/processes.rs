@@ -201,6 +201,7 @@ pub struct Orchestrator {
     child: Option<Child>,
     pub client: Client,
     lifetime: Lifetime,
+    environment: Vec<(String, String)>,
 }
 
 /// Returns a port of the loopback that is free at the moment.
@@ -237,7 +238,13 @@ impl Orchestrator {
             child: None,
             client,
             lifetime,
+            environment: Vec::new(),
         })
+    }
+
+    /// Gives the further lives of the process these environment variables beside the ones they inherit.
+    pub fn set_environment(&mut self, variables: &[(&str, &str)]) {
+        self.environment = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     }
 
     /// Starts the process without waiting for it.
@@ -250,6 +257,7 @@ impl Orchestrator {
         let mut command = Command::new(&self.program);
         command
             .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(&self.folder)
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(cannot)?)

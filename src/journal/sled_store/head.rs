@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use super::store::sync_path;
+use crate::failpoint;
 use crate::journal::Error;
 use crate::journal::bytes::{Put, Take, Unreadable};
 
@@ -92,6 +93,7 @@ impl Head {
     /// [`Error::Io`] when the disk refuses.
     pub fn write_both(&mut self, state: &HeadState) -> Result<(), Error> {
         self.write(state)?;
+        failpoint::hit("head.one_slot");
         self.write(state)?;
         self.sync()
     }

@@ -11,7 +11,9 @@ use super::keys::{Bounds, Keys};
 use super::sealed::Sealed;
 use super::shared::{Generation, Shared};
 use super::writer::Writer;
+use crate::failpoint;
 use crate::journal::Error;
+use crate::planted;
 use crate::time::Timestamp;
 
 /// After sealing failed (a full disk, mostly) it is tried again.
@@ -105,6 +107,7 @@ impl Writer {
         // HEAD first: from here on nobody misses the directory.
         self.state.oldest = oldest.number + 1;
         self.head.write_both(&self.state)?;
+        failpoint::hit("retention.head_written");
         let mut view = self.shared.view_mut();
         view.sealed.retain(|sealed| sealed.number != oldest.number);
         self.shared.set_head(self.state);
@@ -112,6 +115,7 @@ impl Writer {
         self.shared.stores.forget(oldest.number);
         let aside = self.shared.path.join(format!("{REMOVED_PREFIX}{:08}", oldest.number));
         fs::rename(oldest.dir(), &aside).map_err(|error| Error::io("rename", oldest.dir(), &error))?;
+        failpoint::hit("retention.renamed");
         tracing::info!(generation = oldest.number, "a generation of the journal was removed, its retention has passed");
         self.janitor.looked = None; // the next one may be due as well
         self.janitor.start("journal-remove", move || remove(&aside));
@@ -131,7 +135,9 @@ fn seal(shared: &Shared, previous: &Arc<Generation>, now: Timestamp) -> Result<(
     let _quiet = shared.quiet();
     let keys = shared.view().keys.clone();
     let keys = add_keys(&keys, shared, previous, now)?;
+    failpoint::hit("seal.keys_written");
     let sealed = Sealed::write(previous.store.dir(), previous.number, previous.at, &previous.index)?;
+    failpoint::hit("seal.pages_written");
     let mut view = shared.view_mut();
     view.keys = Arc::new(keys);
     view.sealed.push(Arc::new(sealed));
@@ -145,7 +151,7 @@ fn seal(shared: &Shared, previous: &Arc<Generation>, now: Timestamp) -> Result<(
 fn add_keys(keys: &Keys, shared: &Shared, previous: &Generation, now: Timestamp) -> Result<Keys, Error> {
     let options = &shared.options;
     let bounds = Bounds { keep: options.keys_keep, max: options.keys_max };
-    let tombstones = previous.index.tombstones.values().copied();
+    let tombstones = previous.index.tombstones.values().filter(|_| !planted::is("seal_forgets_keys")).copied();
     keys.with(&keys_dir(&shared.path), previous.number, tombstones, bounds, now)
 }
 

@@ -8,6 +8,7 @@ use super::index::Place;
 use crate::id::{Fingerprint, RunId};
 use crate::journal::record::Record;
 use crate::journal::{Change, Error, Transition, check_next};
+use crate::planted;
 
 /// The present state of the log.
 #[derive(Debug, Default)]
@@ -56,6 +57,7 @@ impl Ledger {
                 open.epoch = open.epoch.max(transition.epoch);
                 open.definition = open.definition.or(transition.definition);
             }
+            Change::Published { .. } if planted::is("published_is_forgotten") => {}
             Change::Published { run, number } => {
                 self.outbox.remove(&(*run, *number));
             }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::pack;
 use super::quiet::guarded;
+use crate::failpoint;
 use crate::journal::error::RESTORE;
 use crate::journal::{Error, record};
 
@@ -142,10 +143,12 @@ impl Store {
             Ok(Err(error)) => return Err(self.stopped(format!("a write failed: {error}"))),
             Err(panic) => return Err(self.stopped(panic)),
         }
+        failpoint::hit("journal.written");
         if self.sync == Sync::Disk {
             // Never tried again: after a failed sync the kernel may drop the pages and report success.
             self.file.sync_data().map_err(|error| self.stopped(format!("a sync failed: {error}")))?;
         }
+        failpoint::hit("journal.synced");
         Ok(keys)
     }
 

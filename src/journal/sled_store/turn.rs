@@ -12,9 +12,11 @@ use super::read::read_facts;
 use super::shared::Generation;
 use super::store::Store;
 use super::writer::Writer;
+use crate::failpoint;
 use crate::id::{Fingerprint, RunId};
 use crate::journal::record::{self, CarriedFacts, Record};
 use crate::journal::{Change, Error, OutboxEntry};
+use crate::planted;
 
 /// Bytes of one slice: well under a millisecond to read and to write, so commits do not wait for it.
 const SLICE_BYTES: usize = 256 << 10;
@@ -44,6 +46,7 @@ impl Writer {
         if self.live_bytes < limit || self.carry.is_some() || self.has_previous() || !self.shared.accepts() {
             return Ok(());
         }
+        failpoint::hit("turn.begun");
         let mut first = Vec::new();
         let mut carry = Carry::default();
         let view = self.shared.view();
@@ -51,6 +54,7 @@ impl Writer {
             match record {
                 // Many, and in any order: with the slices. Positions and marks change with every commit,
                 // so they go into the first one.
+                _ if planted::is("turn_forgets_the_inbox") => {}
                 Record::CarriedEvents(_) => carry.records.push_back(record),
                 other => first.push(other),
             }
@@ -58,14 +62,18 @@ impl Writer {
         drop(view);
         let mut used = BTreeSet::new();
         for (run, open) in &self.ledger.open {
-            if let Some(definition) = open.definition {
+            if let Some(definition) = open.definition
+                && !planted::is("turn_forgets_runs")
+            {
                 used.insert(definition);
                 carry.runs.push_back(OpenAtTurn { run: *run, epoch: open.epoch, definition });
             }
         }
         carry.runs.make_contiguous().sort_by_key(|open| open.run);
-        carry.outbox = self.ledger.outbox.keys().copied().collect();
-        first.extend(used.iter().filter_map(|fingerprint| {
+        if !planted::is("turn_forgets_the_outbox") {
+            carry.outbox = self.ledger.outbox.keys().copied().collect();
+        }
+        first.extend(used.iter().filter(|_| !planted::is("turn_forgets_definitions")).filter_map(|fingerprint| {
             let source = self.ledger.definitions.get(fingerprint)?.clone();
             Some(Record::Change(Change::Definition { fingerprint: *fingerprint, source }))
         }));
@@ -74,9 +82,11 @@ impl Writer {
         state.generation += 1;
         let options = &self.shared.options;
         let store = create_generation(&options.path, &state, options.sync, self.clock.now(), first)?;
+        failpoint::hit("turn.store_made");
         state.commit += 1;
         // From here on the old generation alone is not the journal any more: never fall back to it.
         self.head.write_both(&state)?;
+        failpoint::hit("turn.head_written");
         self.state = state;
         self.ledger.written = used;
         self.store = Arc::new(store);
@@ -101,7 +111,9 @@ impl Writer {
     /// Takes up the carrying that an earlier process did not finish.
     pub fn resume_carry(&mut self) {
         let view = self.shared.view();
-        let Some(previous) = view.previous.clone() else { return };
+        let Some(previous) = view.previous.clone().filter(|_| !planted::is("unfinished_turn_is_forgotten")) else {
+            return;
+        };
         let mut carry = Carry::default();
         // Whole runs, also those that were carried already: a fact that lies there twice counts once. Those
         // that ended since are carried for their history, and need no definition for that.
@@ -163,6 +175,7 @@ impl Writer {
             records += 1;
         }
         self.append(&mut stream, records, self.clock.now())?;
+        failpoint::hit(if done { "carry.done" } else { "carry.slice" });
         self.carried_bytes += stream.len() as u64;
         let commit = self.state.commit;
         let mut view = self.shared.view_mut();

@@ -15,6 +15,7 @@ use super::pack::{self, CommitHeader};
 use super::shared::{Request, Shared};
 use super::store::Store;
 use super::turn::Carry;
+use crate::failpoint;
 use crate::journal::record;
 use crate::journal::{Change, Durable, Error};
 use crate::time::{Clock, Timestamp};
@@ -141,6 +142,7 @@ impl Writer {
 
     /// Writes one group as one commit.
     fn group(&mut self, requests: Vec<Request>) -> Result<(), Error> {
+        failpoint::hit("journal.taken");
         let started = Instant::now();
         let at = self.clock.now();
         let commit = self.state.commit + 1;
@@ -206,6 +208,7 @@ impl Writer {
             // A dropped receiver is a task that went away: the commit stands all the same.
             let _ = request.answer.send(Ok(Durable::new(())));
         }
+        failpoint::hit("journal.answered");
         self.stream = stream;
         Ok(())
     }
@@ -225,6 +228,7 @@ impl Writer {
         let keys = self.store.append(commit, stream)?;
         self.state.commit = commit;
         self.head.write(&self.state)?;
+        failpoint::hit("journal.head_written");
         self.live_bytes += stream.len() as u64;
         let mut stats = self.shared.stats();
         stats.commits += 1;
