@@ -44,6 +44,9 @@ impl SchemaCatalogue for Schemas {
     fn all(&self) -> Vec<EventType> {
         self.0.types().cloned().collect()
     }
+    fn schema(&self, event: &EventType) -> Option<Payload> {
+        self.0.get(event).map(|entry| entry.source.clone())
+    }
 }
 
 impl EventSchemas for Schemas {

@@ -147,6 +147,11 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "Warning: `yes`, `no`, `on` or `off` as data is text in YAML 1.2.",
         "Quote it to say so, or write `true` or `false`.",
     ),
+    (
+        "S080",
+        "Data that can never fit the schema that it is for: a member that is required is not there, one that is there is not allowed, or a value is of another kind.",
+        "The message names the member. Data of an event is held against the event's schema, a trigger's `input` against the saga's.",
+    ),
     ("X001", "An expression that jq cannot parse.", "The caret is where the parser stopped."),
     (
         "X002",
@@ -161,6 +166,37 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "See the list of functions in `docs/language.md`.",
     ),
     ("X006", "A field that a variable does not have.", "The help names the nearest."),
+    (
+        "X010",
+        "A property that the schema does not have. A warning where the schema is open and the expression provides for null.",
+        "The help names the nearest. In an open schema only a name that is nearly a declared one is reported.",
+    ),
+    (
+        "X011",
+        "A member of what has none: of text, a number, a list.",
+        "Go through a list with `map(…)` or `.[]`, or take one item: `.[0]`.",
+    ),
+    (
+        "X012",
+        "Arithmetic between kinds that do not go together, such as text times a number.",
+        "`tonumber` makes a number of text, `tostring` text of a number.",
+    ),
+    (
+        "X013",
+        "An expression that can never yield what its place needs: a condition that is no boolean, a list that is none.",
+        "Compare with something (`== …`, `> …`, `!= null`): null and numbers are no booleans here.",
+    ),
+    (
+        "X014",
+        "A function over a value that it does not take, such as `map` over text.",
+        "The message says what it takes.",
+    ),
+    (
+        "X015",
+        "Warning: a comparison that always has the same answer: of different kinds, or with a word that the value never is.",
+        "The help names the nearest word.",
+    ),
+    ("X016", "A list or an object inside text.", "Take a member of it, or write it as JSON: `| tojson`."),
 ];
 
 /// Returns `docs/diagnostics.md`.

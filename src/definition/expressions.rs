@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::diagnostic::Finding;
 use super::locate::{floor, locate};
-use super::reader::{At, Reader, Use, shorten};
+use super::reader::{At, Reader, Use, Wants, Written, shorten};
 use super::yaml::{Meaning, Node, Yaml};
 use crate::expression::{CompileError, Expression, Root, Template, TextTemplate};
 use crate::payload::Payload;
@@ -35,7 +35,7 @@ impl Reader<'_> {
         let offset = inner.as_ptr() as usize - text.as_ptr() as usize;
         match Expression::compile(inner, roots) {
             Ok(expression) => {
-                self.uses(&expression, node, text, offset, at);
+                self.uses(&expression, node, text, offset, at, Wants::Alone);
                 Some(expression)
             }
             Err(errors) => {
@@ -59,7 +59,7 @@ impl Reader<'_> {
         match TextTemplate::compile(&scalar.text, roots) {
             Ok(template) => {
                 for (offset, expression) in template.expressions() {
-                    self.uses(expression, node, &scalar.text, offset, at);
+                    self.uses(expression, node, &scalar.text, offset, at, Wants::Text);
                 }
                 self.stated_null(node, &scalar.text, &template.expressions().collect::<Vec<_>>());
                 Some(template)
@@ -88,7 +88,7 @@ impl Reader<'_> {
                         Ok(template) => {
                             let expressions = template.expressions();
                             for (offset, expression) in &expressions {
-                                self.uses(expression, node, text, *offset, at);
+                                self.uses(expression, node, text, *offset, at, Wants::Value);
                             }
                             self.stated_null(node, text, &expressions);
                             Some(template)
@@ -144,12 +144,21 @@ impl Reader<'_> {
         Payload::of(&value(node))
     }
 
-    fn uses(&mut self, expression: &Expression, node: &Node, text: &str, offset: usize, at: At) {
+    fn uses(&mut self, expression: &Expression, node: &Node, text: &str, offset: usize, at: At, wants: Wants) {
         self.expressions += 1;
         let source = &text[offset..offset + expression.source_bytes()];
         let base = locate(self.text, &node.span, text, offset);
         // Written without escapes and folding, it stands in the file as it is.
         let plain = self.text[base..].starts_with(source);
+        let whole = offset == "${".len() && offset + source.len() + "}".len() == text.len();
+        self.written.push(Written {
+            source: source.into(),
+            scalar: node.span.clone(),
+            base,
+            decoded: (!plain).then(|| (text.into(), offset)),
+            at,
+            wants: if wants == Wants::Value && !whole { Wants::Text } else { wants },
+        });
         for read in expression.reads() {
             let span = if plain {
                 base + read.span.start..base + read.span.end

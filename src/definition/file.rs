@@ -68,7 +68,7 @@ pub(super) enum Outside {
 
 pub(super) struct Loader<'e> {
     pub reader: Reader<'e>,
-    environment: &'e Environment<'e>,
+    pub environment: &'e Environment<'e>,
     outside: Outside,
     pub defaults: Defaults,
     pub services: BTreeMap<ServiceName, InlineService>,
@@ -144,6 +144,9 @@ impl Loader<'_> {
         });
         let finally = map.get("finally").map_or_else(Finally::default, |node| self.finally(node));
         self.read_rules();
+        if self.outside == Outside::Known {
+            self.type_rules(tree, input_schema.as_ref());
+        }
         Some(SagaDefinition {
             name: name?,
             version: version?,

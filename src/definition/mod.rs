@@ -18,6 +18,7 @@ mod rules;
 mod step;
 #[cfg(test)]
 mod tests;
+mod types;
 mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +30,7 @@ pub use step::{STEPS_MAX, SWITCH_DEPTH_MAX};
 pub use yaml::{DEPTH_MAX, FILE_BYTES_MAX, NODES_MAX};
 
 use crate::id::{EventType, ServiceName};
+use crate::payload::Payload;
 use crate::time::Span;
 
 /// What a file may name that is defined elsewhere.
@@ -51,6 +53,8 @@ pub trait SchemaCatalogue {
     fn knows(&self, event: &EventType) -> bool;
     /// Returns every type that has one, for "did you mean".
     fn all(&self) -> Vec<EventType>;
+    /// Returns a type's schema, for what follows from it; none: nothing does.
+    fn schema(&self, event: &EventType) -> Option<Payload>;
 }
 
 impl SchemaCatalogue for BTreeSet<EventType> {
@@ -60,6 +64,9 @@ impl SchemaCatalogue for BTreeSet<EventType> {
     fn all(&self) -> Vec<EventType> {
         self.iter().cloned().collect()
     }
+    fn schema(&self, _: &EventType) -> Option<Payload> {
+        None
+    }
 }
 
 impl SchemaCatalogue for crate::schema::Registry {
@@ -68,6 +75,9 @@ impl SchemaCatalogue for crate::schema::Registry {
     }
     fn all(&self) -> Vec<EventType> {
         self.types().cloned().collect()
+    }
+    fn schema(&self, event: &EventType) -> Option<Payload> {
+        self.get(event).map(|entry| entry.source.clone())
     }
 }
 

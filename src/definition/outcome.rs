@@ -9,7 +9,7 @@ use super::model::{
     UndoCall, UndoEmit, UnknownElse,
 };
 use super::policy::RetryPatch;
-use super::reader::{At, Map, shorten};
+use super::reader::{At, Emitted, Map, shorten};
 use super::yaml::{Node, Yaml};
 use crate::expression::{Root, Template};
 use crate::id::ServiceName;
@@ -132,6 +132,10 @@ impl Loader<'_> {
     /// Reads `emit`, `data` and `key`.
     pub(super) fn emit(&mut self, map: Map<'_>, roots: &[Root], at: At) -> Option<EmitTemplate> {
         let event = map.get("emit").and_then(|node| self.event_type(node));
+        if let (Some(event), Some(node)) = (&event, map.get("emit")) {
+            let emitted = Emitted { event: event.clone(), span: node.span.clone(), data: map.get("data").cloned() };
+            self.reader.emitted.push(emitted);
+        }
         let data = match map.get("data") {
             Some(node) => self.reader.template(node, roots, at),
             None => Some(Template::literal(&Payload::null())),

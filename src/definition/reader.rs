@@ -7,6 +7,7 @@ use super::diagnostic::Finding;
 use super::model::StepIndex;
 use super::yaml::{Entry, Meaning, Node, Yaml};
 use crate::expression::{Name, suggest};
+use crate::id::EventType;
 use crate::time::Span;
 
 /// Where an expression stands; decides which steps it may read.
@@ -38,11 +39,49 @@ pub(super) struct Use {
     pub expression: usize,
 }
 
+/// What the place of an expression does with its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wants {
+    /// It stands alone behind a key that says what it must yield.
+    Alone,
+    /// It becomes part of a text.
+    Text,
+    /// Any value will do.
+    Value,
+}
+
+/// An expression as it is written, for what follows from schemas.
+#[derive(Debug, Clone)]
+pub(super) struct Written {
+    /// What stands between `${` and `}`.
+    pub source: Box<str>,
+    /// Bytes of the scalar that it stands in.
+    pub scalar: Range<usize>,
+    /// Where its source begins in the file.
+    pub base: usize,
+    /// The scalar's text and where the source begins in it, where escapes or folding make it another than
+    /// what stands in the file.
+    pub decoded: Option<(Box<str>, usize)>,
+    pub at: At,
+    pub wants: Wants,
+}
+
+/// An event that is emitted, for its data's schema.
+#[derive(Debug, Clone)]
+pub(super) struct Emitted {
+    pub event: EventType,
+    /// Where the type stands.
+    pub span: Range<usize>,
+    pub data: Option<Node>,
+}
+
 pub(super) struct Reader<'s> {
     /// The file's text.
     pub text: &'s str,
     pub findings: Vec<Finding>,
     pub uses: Vec<Use>,
+    pub written: Vec<Written>,
+    pub emitted: Vec<Emitted>,
     /// How many expressions were read.
     pub expressions: usize,
 }
@@ -83,7 +122,7 @@ impl<'n> Map<'n> {
 
 impl<'s> Reader<'s> {
     pub(super) fn new(text: &'s str, findings: Vec<Finding>) -> Self {
-        Self { text, findings, uses: Vec::new(), expressions: 0 }
+        Self { text, findings, uses: Vec::new(), written: Vec::new(), emitted: Vec::new(), expressions: 0 }
     }
 
     pub(super) fn find(&mut self, finding: Finding) {

@@ -10,7 +10,7 @@ pub(super) const ORDER: &str = include_str!("../../sagas/order-fulfilment.yaml")
 
 pub(super) struct World {
     services: BTreeMap<ServiceName, ServiceInfo>,
-    schemas: BTreeSet<EventType>,
+    schemas: crate::schema::Registry,
 }
 
 impl World {
@@ -18,11 +18,17 @@ impl World {
         let service = |(name, timeout): (&str, Option<u64>)| {
             (ServiceName::parse(name).unwrap(), ServiceInfo { timeout: timeout.map(Span::from_secs) })
         };
-        let types =
-            ["order.placed.v2", "order.shipped.v1", "order.fulfilled.v1", "order.rejected.v1", "ops.saga_parked.v1"];
+        let schemas = [
+            ("order.placed/v2.json", include_str!("../../schemas/order.placed/v2.json")),
+            ("order.shipped/v1.json", include_str!("../../schemas/order.shipped/v1.json")),
+            ("order.fulfilled/v1.json", include_str!("../../schemas/order.fulfilled/v1.json")),
+            ("order.rejected/v1.json", include_str!("../../schemas/order.rejected/v1.json")),
+            ("ops.saga_parked/v1.json", include_str!("../../schemas/ops.saga_parked/v1.json")),
+        ];
+        let schemas = schemas.map(|(path, text)| (path.to_owned(), text.to_owned()));
         Self {
             services: [("inventory", Some(2)), ("payments", None), ("shipping", None)].map(service).into(),
-            schemas: types.map(|name| EventType::parse(name).unwrap()).into(),
+            schemas: crate::schema::Registry::load(schemas).unwrap(),
         }
     }
 
@@ -119,7 +125,7 @@ fn what_needs_no_statement() {
     let rows: &[(&str, &str)] = &[
         ("the last call", "  - { id: a, call: payments, with: { method: POST, path: /a } }\n"),
         ("a GET", "  - { id: a, call: payments, with: { method: GET, path: /a } }\n  - { id: b, wait: 1s }\n"),
-        ("an emit at the end", "  - { id: a, emit: order.shipped.v1 }\n"),
+        ("an emit at the end", "  - { id: a, emit: order.fulfilled.v1, data: { orderId: A-1 } }\n"),
         (
             "the last of a branch at the end",
             "  - id: s\n    switch:\n      - when: true\n        do:\n          - { id: a, call: payments, with: { method: POST, path: /a } }\n",

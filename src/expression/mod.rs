@@ -6,6 +6,7 @@ mod counted;
 mod differential;
 mod fence;
 mod functions;
+pub mod infer;
 mod jq;
 mod json;
 mod names;

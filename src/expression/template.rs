@@ -18,7 +18,7 @@ const TEXT_BYTES_MAX: usize = 64 * 1024;
 pub struct Template(Node);
 
 #[derive(Debug)]
-enum Node {
+pub(super) enum Node {
     /// JSON text.
     Literal(Box<str>),
     /// With the place of its source in the string.
@@ -29,6 +29,10 @@ enum Node {
 }
 
 impl Template {
+    pub(super) fn node(&self) -> &Node {
+        &self.0
+    }
+
     /// Takes a value without expressions, as JSON text.
     #[must_use]
     pub fn literal(value: &Payload) -> Self {

@@ -3,6 +3,7 @@
 
 mod compile;
 mod load;
+pub mod shape;
 mod violation;
 
 use std::collections::BTreeMap;
