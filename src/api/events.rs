@@ -10,12 +10,12 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::body::{self, Asked, Segment};
-use super::cloud_event::{self, NotAnEvent};
+use super::cloud_event::{self, Mode, refused};
 use super::problem::ApiError;
 use super::routes::Api;
 use super::span::RequestSpan;
 use super::wire::{Accepted, EventOptions};
-use crate::envelope::Event;
+use crate::envelope::{Event, structured};
 use crate::id::EventType;
 use crate::payload::Payload;
 use crate::time::Clock;
@@ -62,7 +62,7 @@ pub async fn publish(
     if let Some(id) = &event.correlation_id {
         request.span.record("correlation.id", id);
     }
-    let accepted = publish_all(&api, vec![event]).instrument(request.span.clone()).await.map_err(|(_, error)| error);
+    let accepted = publish_all(&api, vec![event], Several::One).instrument(request.span.clone()).await;
     request.answered(accepted.as_ref().map(|_| StatusCode::ACCEPTED));
     Ok((StatusCode::ACCEPTED, Json(accepted?.pop())).into_response())
 }
@@ -79,16 +79,20 @@ pub async fn publish_cloud_events(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let media = body::media_type(&headers).unwrap_or_default();
-    let mode = mode(&media, &headers)?;
+    let mode = cloud_event::mode(&headers)?;
     let bytes = body::read(&headers, body, api.body_bytes_max).await?;
+    let single = |event: Result<Event, Vec<String>>| {
+        event.map_err(|mistakes| refused(mistakes.into_iter().map(|mistake| (None, mistake)).collect()))
+    };
     let events = match mode {
-        Mode::Structured => vec![cloud_event::structured(body::parse_json(&bytes)?.text()).map_err(refused)?],
+        Mode::Structured => vec![single(structured::parse(body::parse_json(&bytes)?.text().as_bytes()))?],
         Mode::Binary => {
-            let data = if bytes.is_empty() { Payload::null() } else { body::parse_json(&bytes)? };
-            vec![cloud_event::binary(&headers, data).map_err(refused)?]
+            if body::media_type(&headers).is_none_or(|media| body::is_json(&media)) && !bytes.is_empty() {
+                body::parse_json(&bytes)?; // told with line and column, numbers that nothing can read among it
+            }
+            vec![single(cloud_event::binary(&headers, &bytes))?]
         }
-        Mode::Batch => read_batch(body::parse_json(&bytes)?.text())?,
+        Mode::Batch => read_batch(&body::parse_json(&bytes)?)?,
     };
     let batch = matches!(mode, Mode::Batch);
     let caller = cloud_event::trace(&headers);
@@ -102,63 +106,49 @@ pub async fn publish_cloud_events(
         event
     });
     let events = events.collect();
-    let accepted = publish_all(&api, events).await;
-    let answered = accepted.as_ref().map(|_| StatusCode::ACCEPTED).map_err(|(_, error)| error);
+    let accepted = publish_all(&api, events, if batch { Several::Batch } else { Several::One }).await;
+    let answered = accepted.as_ref().map(|_| StatusCode::ACCEPTED);
     requests.iter().for_each(|request| request.answered(answered));
-    let mut accepted = accepted.map_err(|(index, error)| if batch { error.of_event(index) } else { error })?;
+    let mut accepted = accepted?;
     if batch {
         return Ok((StatusCode::ACCEPTED, Json(accepted)).into_response());
     }
     Ok((StatusCode::ACCEPTED, Json(accepted.pop())).into_response())
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    Structured,
-    Binary,
-    Batch,
-}
-
-/// Tells the mode by the content type (HTTP binding section 3): what is neither structured nor a batch is binary.
-fn mode(media: &str, headers: &HeaderMap) -> Result<Mode, ApiError> {
-    match media {
-        cloud_event::STRUCTURED => Ok(Mode::Structured),
-        cloud_event::BATCH => Ok(Mode::Batch),
-        _ if headers.contains_key("ce-specversion") => body::want_json(headers).map(|()| Mode::Binary),
-        other => Err(body::unsupported(
-            other,
-            "application/cloudevents+json or application/cloudevents-batch+json, or `ce-` headers with \
-             application/json; for data alone use POST /api/v1/events/{type}",
-        )),
-    }
-}
-
-fn read_batch(text: &str) -> Result<Vec<Event>, ApiError> {
-    let items: Vec<Box<RawValue>> =
-        serde_json::from_str(text).map_err(|_| ApiError::bad_request("a batch is a JSON array of events"))?;
+fn read_batch(text: &Payload) -> Result<Vec<Event>, ApiError> {
+    let items: Vec<&RawValue> =
+        serde_json::from_str(text.text()).map_err(|_| ApiError::bad_request("a batch is a JSON array of events"))?;
     if items.len() > BATCH_EVENTS_MAX {
         return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the batch is too large")
             .detail(format!("at most {BATCH_EVENTS_MAX} events are taken, these are {}", items.len())));
     }
-    let read = |(index, raw): (usize, Box<RawValue>)| {
-        cloud_event::structured(raw.get()).map_err(|error| refused(error).of_event(index))
-    };
-    items.into_iter().enumerate().map(read).collect()
+    structured::parse_batch(text.text().as_bytes()).map_err(refused)
 }
 
-fn refused(error: NotAnEvent) -> ApiError {
-    ApiError::new(StatusCode::BAD_REQUEST, "not-an-event", "this is no CloudEvent that is taken here")
-        .detail(error.to_string())
+/// Whether a problem names the event that it means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Several {
+    One,
+    Batch,
 }
 
-async fn publish_all(api: &Api, events: Vec<Event>) -> Result<Vec<Accepted>, (usize, ApiError)> {
+async fn publish_all(api: &Api, events: Vec<Event>, several: Several) -> Result<Vec<Accepted>, ApiError> {
     let ids: Vec<String> = events.iter().map(|event| event.id.clone()).collect();
     if events.is_empty() {
         return Ok(Vec::new());
     }
-    let published = api.handle.publish(events).await.map_err(|(index, error)| (index, ApiError::from(error)))?;
+    let published = api.handle.publish(events).await.map_err(|failures| match several {
+        Several::One => failures.into_iter().next().map_or_else(nothing, |(_, error)| ApiError::from(error)),
+        Several::Batch => ApiError::of_events(failures),
+    })?;
     let accepted = ids.into_iter().zip(published);
     Ok(accepted.map(|(id, at)| Accepted { id, sequence: at.sequence, duplicate: at.duplicate }).collect())
+}
+
+/// A failure always names an event; without one, nothing was accepted either.
+fn nothing() -> ApiError {
+    ApiError::unavailable("the bus gave no reason")
 }
 
 #[cfg(test)]
@@ -166,37 +156,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modes() {
-        let rows: &[(&str, &str, bool, Result<Mode, u16>)] = &[
-            ("structured", "application/cloudevents+json; charset=utf-8", false, Ok(Mode::Structured)),
-            ("batch", "application/cloudevents-batch+json", false, Ok(Mode::Batch)),
-            ("binary", "application/json", true, Ok(Mode::Binary)),
-            ("binary without a content type", "", true, Ok(Mode::Binary)),
-            ("data alone", "application/json", false, Err(415)),
-            ("binary with text", "text/plain", true, Err(415)),
-        ];
-        for (why, content, binary, expected) in rows {
-            let mut headers = HeaderMap::new();
-            if !content.is_empty() {
-                headers.insert("content-type", content.parse().unwrap());
-            }
-            if *binary {
-                headers.insert("ce-specversion", "1.0".parse().unwrap());
-            }
-            let media = body::media_type(&headers).unwrap_or_default();
-            assert_eq!(mode(&media, &headers).map_err(|error| error.details().status), *expected, "{why}");
-        }
-    }
-
-    #[test]
-    fn a_batch_names_the_event_that_is_wrong() {
+    fn a_batch_names_every_event_that_is_wrong() {
+        let batch = |text: &str| read_batch(&Payload::parse(text).unwrap());
         let good = r#"{"specversion":"1.0","id":"1","source":"/s","type":"a.v1"}"#;
-        assert_eq!(read_batch("[]").unwrap().len(), 0);
-        assert_eq!(read_batch(&format!("[{good},{good}]")).unwrap().len(), 2);
-        let error = read_batch(&format!("[{good},\"no\"]")).unwrap_err();
+        assert_eq!(batch("[]").unwrap().len(), 0);
+        assert_eq!(batch(&format!("[{good},{good}]")).unwrap().len(), 2);
+        let error = batch(&format!("[{good},\"no\",{good},{{\"id\":1}}]")).unwrap_err();
         assert_eq!((error.details().status, error.details().index), (400, Some(1)));
-        assert_eq!(read_batch(good).unwrap_err().details().status, 400, "no array");
+        let pointers: Vec<&str> = error.details().errors.iter().map(|error| error.pointer.as_str()).collect();
+        assert_eq!(pointers, ["/1", "/3", "/3", "/3", "/3"], "no object; and four attributes");
+        assert_eq!(batch(good).unwrap_err().details().status, 400, "no array");
         let many = vec![good; BATCH_EVENTS_MAX + 1].join(",");
-        assert_eq!(read_batch(&format!("[{many}]")).unwrap_err().details().status, 413);
+        assert_eq!(batch(&format!("[{many}]")).unwrap_err().details().status, 413);
     }
 }

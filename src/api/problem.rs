@@ -82,6 +82,32 @@ impl ApiError {
         self
     }
 
+    #[must_use]
+    pub fn errors(mut self, errors: Vec<(String, String)>) -> Self {
+        self.details.errors = errors.into_iter().map(|(pointer, detail)| Violation { pointer, detail }).collect();
+        self
+    }
+
+    /// Makes one problem of what is wrong with the events of a batch: the first one's, with every error of
+    /// the same kind behind it; pointers begin with the event's place in the batch.
+    pub fn of_events(failures: Vec<(usize, PublishError)>) -> Self {
+        let mut whole: Option<(usize, Self)> = None;
+        for (index, failure) in failures {
+            let mut error = Self::from(failure);
+            for violation in &mut error.details.errors {
+                violation.pointer = format!("/{index}{}", violation.pointer);
+            }
+            match &mut whole {
+                None => whole = Some((index, error)),
+                Some((_, first)) => first.details.errors.append(&mut error.details.errors),
+            }
+        }
+        match whole {
+            Some((index, error)) => error.of_event(index),
+            None => Self::unavailable("the bus gave no reason"),
+        }
+    }
+
     /// Says which event of a batch is meant.
     #[must_use]
     pub fn of_event(mut self, index: usize) -> Self {

@@ -1,9 +1,6 @@
 //! Events in and out of NATS JetStream: subjects, headers, streams, consumers, dead letters. Knows
 //! nothing of runs or of the journal.
 
-pub mod attributes;
-pub mod base64;
-pub mod binary;
 mod delivery;
 pub mod jetstream;
 pub mod memory;
@@ -12,7 +9,6 @@ pub mod proof;
 mod publish;
 pub mod reconcile;
 mod send;
-pub mod structured;
 mod supervisor;
 mod undelivered;
 pub mod wire;

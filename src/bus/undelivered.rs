@@ -19,7 +19,8 @@ use futures_util::StreamExt;
 use super::jetstream::{Session, Shared};
 use super::reconcile::EVENTS_STREAM;
 use super::send::{self, Outgoing};
-use super::{DeadLetter, RawMessage, base64, jetstream, wire};
+use super::{DeadLetter, RawMessage, jetstream, wire};
+use crate::envelope::base64;
 
 /// Messages looked at from the lowest unacknowledged one on: one that cannot be read stays the lowest.
 const FROM_FLOOR: u64 = 2_048;

@@ -4,9 +4,9 @@
 use bytes::Bytes;
 use sha2::Digest;
 
-use super::attributes::depth;
-use super::{DeadLetter, RawMessage, binary, structured};
-use crate::envelope::Event;
+use super::{DeadLetter, RawMessage};
+use crate::envelope::attributes::{DATA_DEPTH_MAX, depth};
+use crate::envelope::{Event, binary, structured};
 
 /// The subjects of the EVENTS stream.
 pub const EVENTS: &str = "events";
@@ -124,11 +124,16 @@ pub fn size(raw: &RawMessage) -> usize {
 /// One line for people.
 pub fn check(event: &Event) -> Result<(), String> {
     let deepest = depth(event.data.text());
-    if deepest > super::attributes::DATA_DEPTH_MAX {
+    if deepest > DATA_DEPTH_MAX {
         return Err(format!(
             "the data is nested {deepest} levels deep; at most {} are allowed",
-            super::attributes::DATA_DEPTH_MAX
+            DATA_DEPTH_MAX
         ));
+    }
+    let texts = [&event.subject, &event.dataschema, &event.correlation_id, &event.causation_id, &event.partition_key];
+    let texts = texts.into_iter().flatten().chain([&event.id, &event.source]).chain(event.extensions.values());
+    if texts.into_iter().any(|text| text.chars().any(char::is_control)) {
+        return Err("an attribute holds a control character, such as a line break".to_owned());
     }
     if event.id.is_empty() || event.source.is_empty() {
         return Err("`id` and `source` must not be empty".to_owned());

@@ -382,22 +382,27 @@ impl Handle {
     /// validated before the first is published.
     ///
     /// # Errors
-    /// The index of the event and what is wrong with it.
-    pub async fn publish(&self, events: Vec<Event>) -> Result<Vec<Published>, (usize, PublishError)> {
-        for (at, event) in events.iter().enumerate() {
+    /// Never empty: the indexes of the events and what is wrong with each; of the bus the first failure only.
+    pub async fn publish(&self, events: Vec<Event>) -> Result<Vec<Published>, Vec<(usize, PublishError)>> {
+        let invalid = events.iter().enumerate().filter_map(|(at, event)| {
             let event_type = event.event_type.to_string();
-            self.0.schemas.check(&event.event_type, &event.data).map_err(|refusal| match refusal {
+            let refusal = self.0.schemas.check(&event.event_type, &event.data).err()?;
+            Some(match refusal {
                 Refusal::UnknownType { hint } => (at, PublishError::UnknownType { event_type, hint }),
                 Refusal::Invalid(violations) => (at, PublishError::Invalid { event_type, violations }),
-            })?;
+            })
+        });
+        let invalid: Vec<_> = invalid.collect();
+        if !invalid.is_empty() {
+            return Err(invalid);
         }
         let results = self.0.bus.publish(events).await;
         let mut published = Vec::with_capacity(results.len());
         for (at, result) in results.into_iter().enumerate() {
             match result {
                 Ok(one) => published.push(one),
-                Err(bus::Error::Unavailable(reason)) => return Err((at, PublishError::Unavailable { reason })),
-                Err(bus::Error::Refused(reason)) => return Err((at, PublishError::Refused { reason })),
+                Err(bus::Error::Unavailable(reason)) => return Err(vec![(at, PublishError::Unavailable { reason })]),
+                Err(bus::Error::Refused(reason)) => return Err(vec![(at, PublishError::Refused { reason })]),
             }
         }
         self.0.shared.metrics.events_published(published.len() as u64);

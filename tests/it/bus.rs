@@ -106,7 +106,7 @@ async fn an_event_arrives_as_it_was_sent() {
         id: "№ 1 \"ü\" 100%".to_owned(),
         source: "/shop/€".to_owned(),
         time: Some("2026-01-31T12:00:00.123456789+01:00".to_owned()),
-        subject: Some("a\r\nNats-Rollup: all".to_owned()),
+        subject: Some("a: Nats-Rollup: \"all\"".to_owned()),
         correlation_id: Some("c 1".to_owned()),
         causation_id: Some("d".to_owned()),
         partition_key: Some("日本".to_owned()),
@@ -535,7 +535,7 @@ async fn headers_that_no_client_can_read_block_nothing() {
     let letter = client(&server).await.get_stream("DEAD_LETTERS").await.unwrap().get_raw_message(1).await.unwrap();
     assert_eq!(letter.payload.as_ref(), b"poison");
     let headers = letter.headers.get("Backstitch-Original-Headers").unwrap().as_str();
-    assert_eq!(backstitch::bus::base64::decode(headers).as_deref(), Some(rows[0].1));
+    assert_eq!(backstitch::envelope::base64::decode(headers).as_deref(), Some(rows[0].1));
 }
 
 #[tokio::test]

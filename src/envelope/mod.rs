@@ -1,5 +1,12 @@
 //! An event as the product sees it: the CloudEvents 1.0 attributes that matter to us, the data as raw
-//! JSON, and any further extension kept as it came. How it looks on a wire is the bus's business.
+//! JSON, and any further extension kept as it came; and how it is read from and written as CloudEvents in
+//! the binary and the structured mode, the same for NATS and HTTP. Which mode a message is in, and where
+//! its headers come from, is the business of whoever has the wire.
+
+pub mod attributes;
+pub mod base64;
+pub mod binary;
+pub mod structured;
 
 use std::collections::BTreeMap;
 

@@ -4,7 +4,7 @@
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use super::attributes::{Attributes, Media, media_type};
-use crate::envelope::Event;
+use super::Event;
 use crate::payload::Payload;
 
 /// What a header value cannot hold as it is: white space, `"`, `%` and what lies outside U+0021–U+007E.
@@ -129,7 +129,7 @@ fn data_of(content_type: Option<&str>, body: &[u8]) -> Result<Payload, String> {
 
 /// Says that data of this type is not read.
 pub(super) fn not_read(kind: &str) -> String {
-    format!("data of type `{kind}` is not read; events carry JSON (application/json, …+json) or text")
+    format!("data of type `{kind}` is not read; events carry JSON (application/json, …+json), text or XML")
 }
 
 #[cfg(test)]
@@ -184,6 +184,8 @@ mod tests {
             ("not UTF-8", &[], b"\"\xff\"", Err("no UTF-8")),
             ("an id twice", &[("Ce-Id", "2")], b"", Err("`id` is given more than once")),
             ("an overlong value", &[("ce-subject", "%C0%A0")], b"", Err("`ce-subject`")),
+            ("an encoded line break", &[("ce-subject", "a%0D%0ANats-Rollup: all")], b"", Err("control character")),
+            ("XML", &[("ce-datacontenttype", "application/xml")], b"<a/>", Ok(r#""<a/>""#)),
             ("a name with a dash", &[("ce-my-name", "1")], b"", Err("`my-name`")),
             ("other headers do not matter", &[("Nats-Msg-Id", "x"), ("X-Y", "\u{fc}")], b"", Ok("null")),
         ];
@@ -223,7 +225,7 @@ mod tests {
             source: "/shop/€".to_owned(),
             event_type: "order.placed.v2".parse().unwrap(),
             time: Some("2026-01-31T12:00:00.5+01:00".to_owned()),
-            subject: Some("A 1\r\nNats-Rollup: all".to_owned()),
+            subject: Some("A 1 : \"all\"".to_owned()),
             dataschema: Some("https://example.org/s".to_owned()),
             correlation_id: Some("c".to_owned()),
             causation_id: Some("d".to_owned()),

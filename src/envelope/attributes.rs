@@ -1,9 +1,9 @@
 //! CloudEvents 1.0 attributes as text → an [`Event`], with every mistake found at once. Shared by the
-//! binary and the structured mode; knows no wire.
+//! binary and the structured mode, by NATS and HTTP; knows no wire.
 
 use std::collections::BTreeMap;
 
-use crate::envelope::Event;
+use super::Event;
 use crate::id::EventType;
 use crate::payload::Payload;
 use crate::trace_context::TraceContext;
@@ -32,6 +32,9 @@ impl Attributes {
             self.mistake("`data` is no attribute name".to_owned());
         } else if value.len() > ATTRIBUTE_BYTES_MAX {
             self.mistake(format!("`{name}` has {} bytes; at most {ATTRIBUTE_BYTES_MAX} are allowed", value.len()));
+        } else if value.chars().any(char::is_control) {
+            // CloudEvents 1.0.2, type system: String excludes U+0000–U+001F and U+007F–U+009F.
+            self.mistake(format!("`{name}` holds a control character, such as a line break"));
         } else if self.values.insert(name.to_owned(), value).is_some() {
             self.mistake(format!("`{name}` is given more than once"));
         }
@@ -147,7 +150,7 @@ impl Attributes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Media {
     Json,
-    /// Read as one JSON string.
+    /// Text, XML among it: read as one JSON string.
     Text,
     /// Neither; not read.
     Other,
@@ -167,6 +170,8 @@ pub fn media_type(text: &str) -> Option<Media> {
         (_, "json") => Media::Json,
         (_, sub) if sub.ends_with("+json") => Media::Json,
         ("text", _) => Media::Text,
+        (_, "xml") => Media::Text,
+        (_, sub) if sub.ends_with("+xml") => Media::Text,
         _ => Media::Other,
     })
 }
@@ -273,6 +278,8 @@ mod tests {
             ("Application/JSON; charset=utf-8", Some(Media::Json)),
             ("application/vnd.order+json", Some(Media::Json)),
             ("text/plain", Some(Media::Text)),
+            ("application/xml", Some(Media::Text)),
+            ("application/soap+xml", Some(Media::Text)),
             ("image/png", Some(Media::Other)),
             ("xyz", None),
             ("", None),

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::attributes::{Attributes, Media, media_type};
 use super::base64;
 use super::binary::not_read;
-use crate::envelope::Event;
+use super::Event;
 use crate::payload::Payload;
 
 /// Members of one event object; far above the attributes that an event may have.
@@ -41,15 +41,15 @@ pub fn parse(json: &[u8]) -> Result<Event, Vec<String>> {
 /// Reads a JSON array of events, in order; one mistake refuses the whole batch.
 ///
 /// # Errors
-/// All mistakes of all events, one line each, with the event's index from 0 in front.
-pub fn parse_batch(json: &[u8]) -> Result<Vec<Event>, Vec<String>> {
+/// All mistakes of all events, one line each, with the event's index from 0; none for the batch as a whole.
+pub fn parse_batch(json: &[u8]) -> Result<Vec<Event>, Vec<(Option<usize>, String)>> {
     let items: Vec<&RawValue> =
-        serde_json::from_slice(json).map_err(|error| vec![format!("the batch is no JSON array: {error}")])?;
+        serde_json::from_slice(json).map_err(|error| vec![(None, format!("the batch is no JSON array: {error}"))])?;
     let (mut events, mut mistakes) = (Vec::with_capacity(items.len()), Vec::new());
     for (index, item) in items.iter().enumerate() {
         match event(item.get().as_bytes()) {
             Ok(event) => events.push(event),
-            Err(found) => mistakes.extend(found.into_iter().map(|mistake| format!("event {index}: {mistake}"))),
+            Err(found) => mistakes.extend(found.into_iter().map(|mistake| (Some(index), mistake))),
         }
     }
     if mistakes.is_empty() { Ok(events) } else { Err(mistakes) }
@@ -216,7 +216,7 @@ mod tests {
                 let text = test[member].to_string();
                 let mistakes = match member {
                     "event" => parse(text.as_bytes()).err(),
-                    _ => parse_batch(text.as_bytes()).err(),
+                    _ => parse_batch(text.as_bytes()).err().map(|found| found.into_iter().map(|(_, why)| why).collect()),
                 };
                 assert_eq!(mistakes.is_none(), valid, "{}: {mistakes:?}", test["id"]);
                 count += 1;
