@@ -30,4 +30,5 @@ pub mod api;
 pub mod app;
 pub mod cli;
 pub mod coordinator;
+pub mod events;
 pub mod failpoint;

@@ -24,7 +24,8 @@ pub fn mode(headers: &HeaderMap) -> Result<Mode, ApiError> {
         Ok(Mode::Structured)
     } else if structured::is_batch(&media) {
         Ok(Mode::Batch)
-    } else if !media.starts_with("application/cloudevents") && headers.keys().any(|name| name.as_str().starts_with("ce-"))
+    } else if !media.starts_with("application/cloudevents")
+        && headers.keys().any(|name| name.as_str().starts_with("ce-"))
     {
         Ok(Mode::Binary)
     } else {

@@ -1,8 +1,9 @@
 //! The HTTP API: publish events, start and follow runs, operate on them. Everything goes through
-//! [`Handle`]; nothing here knows the journal or the bus. `docs/api.md` is its reference.
+//! [`Handle`] and [`Events`]; nothing here knows the journal or the bus. `docs/api.md` is its reference.
 
 mod body;
 mod cloud_event;
+mod dead_letters;
 mod events;
 mod guard;
 mod health;
@@ -26,6 +27,7 @@ use self::guard::Guard;
 pub use self::openapi::described_routes;
 use self::routes::Api;
 use crate::coordinator::{Handle, SystemClock};
+use crate::events::Events;
 use crate::resilience::RatePolicy;
 use crate::secret::Secret;
 
@@ -41,9 +43,9 @@ pub struct Options {
 }
 
 /// Serves the API until `stop` is cancelled and the requests in flight have ended.
-pub async fn serve(listener: TcpListener, handle: Handle, options: Options, stop: CancellationToken) {
+pub async fn serve(listener: TcpListener, handle: Handle, events: Events, options: Options, stop: CancellationToken) {
     let clock = Arc::new(SystemClock);
     let guard = Guard::new(options.token, options.rate, clock.clone());
-    let api = Api { handle, body_bytes_max: options.body_bytes_max, stopping: stop.clone(), clock };
+    let api = Api { handle, events, body_bytes_max: options.body_bytes_max, stopping: stop.clone(), clock };
     server::serve(listener, routes::router(api, Arc::new(guard)), options.connections_max, stop).await;
 }

@@ -5,6 +5,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use super::wire::{ProblemDetails, Violation};
 use crate::coordinator::{OperateError, PublishError, StartError};
+use crate::events;
 use crate::id::RunId;
 use crate::problem::Problem;
 
@@ -171,6 +172,20 @@ impl From<OperateError> for ApiError {
                 Self::new(StatusCode::CONFLICT, "not-now", "the run's state does not allow this").detail(reason)
             }
             OperateError::Unavailable { reason } => Self::unavailable(reason),
+        }
+    }
+}
+
+impl From<events::Error> for ApiError {
+    fn from(error: events::Error) -> Self {
+        let title = error.to_string();
+        match error {
+            events::Error::NotFound(_) => Self::new(StatusCode::NOT_FOUND, "not-there", title),
+            events::Error::Bad(_) => Self::bad_request(title),
+            events::Error::Conflict(_) => Self::new(StatusCode::CONFLICT, "not-now", title),
+            events::Error::Invalid { title, violations } => Self::invalid(title, violations),
+            events::Error::Unavailable(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", title)
+                .detail("nothing was changed; try again"),
         }
     }
 }

@@ -15,13 +15,15 @@ use tokio_util::sync::CancellationToken;
 use super::body::Segment;
 use super::guard::{Guard, guard};
 use super::problem::ApiError;
-use super::{events, health, openapi, runs, sagas, stream};
+use super::{dead_letters, events, health, openapi, runs, sagas, stream};
 use crate::coordinator::{Handle, SystemClock};
+use crate::events::Events;
 
 /// What every handler has at hand.
 #[derive(Clone)]
 pub struct Api {
     pub handle: Handle,
+    pub events: Events,
     pub body_bytes_max: usize,
     /// Cancelled when the process begins to stop: waits and streams end.
     pub stopping: CancellationToken,
@@ -64,6 +66,13 @@ pub fn routes() -> Vec<Route> {
         on_get("/openapi.json", openapi::serve),
         on_post("/api/v1/events", events::publish_cloud_events),
         on_post("/api/v1/events/{type}", events::publish),
+        on_get("/api/v1/dead-letters", dead_letters::list),
+        on_post("/api/v1/dead-letters/redrive", dead_letters::redrive_all),
+        on_post("/api/v1/dead-letters/drop", dead_letters::drop_all),
+        on_get("/api/v1/dead-letters/{sequence}", dead_letters::show),
+        on_post("/api/v1/dead-letters/{sequence}/redrive", dead_letters::redrive),
+        on_post("/api/v1/dead-letters/{sequence}/drop", dead_letters::drop_one),
+        on_get("/api/v1/audit", dead_letters::audit),
         on_get("/api/v1/sagas", sagas::list),
         on_get("/api/v1/sagas/{name}", sagas::show),
         on_post("/api/v1/sagas/{name}/runs", sagas::start),

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::events::audit::Entry;
+use crate::events::filter::LetterFilter;
 use crate::id::RunId;
 use crate::payload::Payload;
 
@@ -102,4 +104,41 @@ pub struct OperateBody {
     /// `resolve` with `done: true`: what the step gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Payload>,
+}
+
+/// What `POST /api/v1/dead-letters/{sequence}/redrive` takes.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedriveBody {
+    /// Other data in place of the event's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Payload>,
+    /// Who does it, for the audit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+/// What a command takes that needs nothing else.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ByBody {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+/// What a command on every dead letter that fits takes.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SomeLettersBody {
+    #[serde(default)]
+    pub filter: LetterFilter,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+/// What was done by operators, oldest first, and where to go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditPage {
+    pub entries: Vec<Entry>,
+    pub next: u64,
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use self::finding::Finding;
@@ -27,7 +27,8 @@ use self::signals::Signals;
 use crate::bus::{self, Bus, JetStreamBus};
 use crate::config::Config;
 use crate::connector::http::HttpConnector;
-use crate::coordinator::{Handle, Parts, SystemClock};
+use crate::coordinator::{EventSchemas, Handle, HeldKeys, Links, Parts, SystemClock};
+use crate::events::{self, Events};
 use crate::journal::{self, Recovered, SledJournal};
 use crate::telemetry::{self, Telemetry};
 
@@ -140,10 +141,13 @@ pub async fn run(plan: Plan) -> Result<(), Error> {
     let bus = Arc::new(JetStreamBus::start(options::bus(&config)));
     let status = bus.status();
     let mut announcement = Announcement::new(&config, address, &loaded, notes);
-    let handle = coordinate(&config, loaded, (journal, recovered), bus.clone(), &telemetry).await?;
+    let schemas: Arc<dyn EventSchemas> = Arc::new(Schemas(loaded.registry.clone()));
+    let (events, links) = event_side(&config, &bus, schemas);
+    let handle = coordinate(&config, loaded, (journal, recovered), bus.clone(), &telemetry, links).await?;
 
     let stop = CancellationToken::new();
-    let api = tokio::spawn(crate::api::serve(listener, handle.clone(), options::api(&config), stop.clone()));
+    events.start(&stop);
+    let api = tokio::spawn(crate::api::serve(listener, handle.clone(), events, options::api(&config), stop.clone()));
     announcement.own_nats = own_nats;
     announcement.runs(handle.resumed(), handle.quarantine());
     let ended = async {
@@ -181,6 +185,21 @@ pub async fn run(plan: Plan) -> Result<(), Error> {
     }
 }
 
+/// Puts the event side together, and what joins it to the sagas.
+fn event_side(config: &Config, bus: &Arc<JetStreamBus>, schemas: Arc<dyn EventSchemas>) -> (Events, Links) {
+    /// Replays wait for the sagas, not in memory.
+    const REPLAYED_LEN: usize = 64;
+    let (held, freed) = HeldKeys::new(options::later_events(config));
+    let (_, replayed) = mpsc::channel(REPLAYED_LEN);
+    let events = Events::new(events::Parts {
+        archive: bus.archive(),
+        schemas,
+        clock: Arc::new(SystemClock),
+        sagas: (config.nats.consumer.clone(), Arc::clone(&held), freed),
+    });
+    (events, Links { held, replayed })
+}
+
 /// Gives the coordinator its parts.
 async fn coordinate(
     config: &Config,
@@ -188,6 +207,7 @@ async fn coordinate(
     (journal, recovered): (SledJournal, Recovered),
     bus: Arc<dyn Bus>,
     telemetry: &Telemetry,
+    links: Links,
 ) -> Result<Handle, Error> {
     let connector = HttpConnector::new(loaded.services.clone())?;
     for (name, service) in load::stored_services(recovered.definitions.values(), &loaded.services) {
@@ -207,6 +227,7 @@ async fn coordinate(
         spans: telemetry.spans(),
         metrics,
         options: options::coordinator(config),
+        links,
     };
     Ok(parts.start().await?)
 }

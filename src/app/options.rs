@@ -56,6 +56,13 @@ pub fn bus(config: &Config) -> bus::Options {
     }
 }
 
+pub fn later_events(config: &Config) -> coordinator::LaterEvents {
+    match config.nats.later_events {
+        config::LaterEvents::Pass => coordinator::LaterEvents::Pass,
+        config::LaterEvents::Wait => coordinator::LaterEvents::Wait,
+    }
+}
+
 pub fn coordinator(config: &Config) -> coordinator::Options {
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     coordinator::Options {

@@ -75,6 +75,7 @@ pub(super) fn delivery(
         sequence,
         delivered,
         published_at: Timestamp(u64::try_from(published_ms).unwrap_or(0)),
+        replay: None,
         event: wire::decode(&raw),
         raw,
         ack,

@@ -12,7 +12,8 @@ use super::delivery::InHand;
 use super::options::Options;
 use super::publish::{self, BATCHES_MAX, JOBS_LEN, Job, WORKERS};
 use super::send::{self, Outgoing};
-use super::{Bus, DeadLetter, Delivery, Error, Published, Status, supervisor, wire};
+use super::stored::JetStreamArchive;
+use super::{Archive, Bus, DeadLetter, Delivery, Error, Published, Status, dead_letter, supervisor, wire};
 use crate::envelope::Event;
 use crate::id::EventType;
 use crate::time::Timestamp;
@@ -94,6 +95,12 @@ impl JetStreamBus {
         Self { shared, deliveries: tokio::sync::Mutex::new(receiver), jobs, supervisor }
     }
 
+    /// Returns the streams to be read by place.
+    #[must_use]
+    pub fn archive(&self) -> Arc<dyn Archive> {
+        Arc::new(JetStreamArchive(self.shared.clone()))
+    }
+
     /// Sends what is still in the client's queue, at most two seconds long, and ends.
     pub async fn close(&self) {
         let session = self.shared.session.borrow().clone();
@@ -155,7 +162,7 @@ impl Bus for JetStreamBus {
     fn dead_letter(&self, letter: DeadLetter) -> BoxFuture<'static, Result<Published, Error>> {
         let shared = self.shared.clone();
         Box::pin(async move {
-            let raw = wire::encode_dead_letter(&letter, &now().to_string());
+            let raw = dead_letter::encode(&letter, now());
             send::one(&shared, &Outgoing::new(raw)?).await
         })
     }

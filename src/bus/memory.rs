@@ -9,7 +9,8 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::{Acknowledge, Bus, DeadLetter, Delivery, Error, Published, RawMessage, Status, wire};
+use super::memory_archive::Streams;
+use super::{Acknowledge, Bus, DeadLetter, Delivery, Error, Published, RawMessage, Status, archive, dead_letter, wire};
 use crate::envelope::Event;
 use crate::id::EventType;
 use crate::time::Timestamp;
@@ -39,6 +40,7 @@ struct State {
     last_sequence: u64,
     ids: BTreeMap<String, u64>,
     dead_letters: Vec<DeadLetter>,
+    streams: Streams,
 }
 
 struct Stored {
@@ -122,6 +124,19 @@ impl MemoryBus {
         self.lock().dead_letters.clone()
     }
 
+    /// Gives a look at everything that is stored: EVENTS as it is, the other streams to be changed.
+    pub(super) fn with_streams<T>(&self, look: impl FnOnce(Vec<archive::Stored>, &mut Streams) -> T) -> T {
+        let mut state = self.lock();
+        let stored = |(sequence, stored): (&u64, &Stored)| archive::Stored {
+            sequence: *sequence,
+            stored_at: Timestamp(*sequence),
+            raw: stored.raw.clone(),
+            unreadable: None,
+        };
+        let events = state.messages.iter().map(stored).collect();
+        look(events, &mut state.streams)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -159,6 +174,7 @@ impl MemoryBus {
             sequence,
             delivered: stored.delivered,
             published_at: Timestamp(sequence), // in order, and the same in every run of a test
+            replay: None,
             event: wire::decode(&stored.raw),
             raw: stored.raw.clone(),
             ack: Box::new(Answer { bus: self.clone(), created, sequence }),
@@ -259,6 +275,8 @@ impl Bus for MemoryBus {
     fn dead_letter(&self, letter: DeadLetter) -> BoxFuture<'static, Result<Published, Error>> {
         let mut state = self.lock();
         let result = if state.available {
+            let raw = dead_letter::encode(&letter, letter.last_at);
+            Streams::add(&mut state.streams.dead_letters, raw);
             state.dead_letters.push(letter);
             let sequence = state.dead_letters.len() as u64;
             Ok(Published { stream: "DEAD_LETTERS".into(), sequence, duplicate: false })

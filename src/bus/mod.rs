@@ -1,18 +1,23 @@
 //! Events in and out of NATS JetStream: subjects, headers, streams, consumers, dead letters. Knows
 //! nothing of runs or of the journal.
 
+pub mod archive;
+pub mod dead_letter;
 mod delivery;
 pub mod jetstream;
 pub mod memory;
+mod memory_archive;
 pub mod options;
 pub mod proof;
 mod publish;
 pub mod reconcile;
 mod send;
+mod stored;
 mod supervisor;
 mod undelivered;
 pub mod wire;
 
+pub use archive::Archive;
 pub use jetstream::JetStreamBus;
 pub use memory::MemoryBus;
 pub use options::{Durability, Limits, Options};
@@ -54,6 +59,8 @@ pub struct Delivery {
     /// Deliveries of this message so far, from 1.
     pub delivered: u64,
     pub published_at: Timestamp,
+    /// The replay that it comes from, if it is not for the first time.
+    pub replay: Option<Arc<str>>,
     /// The event, or why the message is none.
     pub event: Result<Event, String>,
     pub raw: RawMessage,
@@ -76,9 +83,15 @@ pub struct DeadLetter {
     pub reason: String,
     /// For people: what exactly is wrong, with JSON pointers where data is invalid.
     pub detail: String,
+    /// JSON pointers into the data: every place that is wrong.
+    pub pointers: Vec<String>,
     pub consumer: String,
     pub stream: String,
     pub sequence: u64,
+    /// How often it was tried, and when.
+    pub attempts: u64,
+    pub first_at: Timestamp,
+    pub last_at: Timestamp,
 }
 
 /// What is known of the connection.

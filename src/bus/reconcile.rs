@@ -15,18 +15,40 @@ pub const EVENTS_STREAM: &str = "EVENTS";
 /// The stream that dead letters lie in.
 pub const DEAD_LETTERS_STREAM: &str = "DEAD_LETTERS";
 
-/// Which of the two streams.
+/// The stream that says what operators did.
+pub const AUDIT_STREAM: &str = "BACKSTITCH_AUDIT";
+/// The stream of values that are kept: where subscriptions and replays are.
+pub const STATE_STREAM: &str = "BACKSTITCH_STATE";
+
+/// Which of the streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Events,
     DeadLetters,
+    Audit,
+    State,
 }
 
 impl Kind {
-    const fn name(self) -> &'static str {
+    /// Every stream of ours.
+    pub const ALL: [Self; 4] = [Self::Events, Self::DeadLetters, Self::Audit, Self::State];
+
+    pub(super) const fn of(stream: super::archive::Stream) -> Self {
+        use super::archive::Stream;
+        match stream {
+            Stream::Events => Self::Events,
+            Stream::DeadLetters => Self::DeadLetters,
+            Stream::Audit => Self::Audit,
+            Stream::State => Self::State,
+        }
+    }
+
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Events => EVENTS_STREAM,
             Self::DeadLetters => DEAD_LETTERS_STREAM,
+            Self::Audit => AUDIT_STREAM,
+            Self::State => STATE_STREAM,
         }
     }
 }
@@ -89,6 +111,14 @@ fn wanted(found: Config, options: &Options, kind: Kind) -> Config {
         Kind::Events => (wire::EVENTS, &options.events, i32::try_from(options.event_bytes_max).unwrap_or(i32::MAX)),
         // Original messages and our headers; the server's own `max_payload` bounds them.
         Kind::DeadLetters => (wire::DEAD_LETTERS, &options.dead_letters, -1),
+        Kind::Audit => (wire::AUDIT, &options.dead_letters, -1),
+        Kind::State => (wire::STATE, &Limits { bytes_max: None, age_max: None }, -1),
+    };
+    // Of what is kept, the newest value of each name counts; elsewhere a bound of an operator's stays.
+    let per_subject_max = match kind {
+        Kind::State => 1,
+        Kind::Events | Kind::DeadLetters | Kind::Audit if found.max_messages_per_subject == 0 => -1,
+        Kind::Events | Kind::DeadLetters | Kind::Audit => found.max_messages_per_subject,
     };
     Config {
         subjects: vec![format!("{subjects}.>")],
@@ -99,7 +129,7 @@ fn wanted(found: Config, options: &Options, kind: Kind) -> Config {
         max_bytes: limits.bytes_max.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
         max_age: limits.age_max.unwrap_or_default(),
         max_messages: if found.max_messages == 0 { -1 } else { found.max_messages },
-        max_messages_per_subject: if found.max_messages_per_subject == 0 { -1 } else { found.max_messages_per_subject },
+        max_messages_per_subject: per_subject_max,
         max_consumers: if found.max_consumers == 0 { -1 } else { found.max_consumers },
         max_message_size: message_bytes_max,
         // The server refuses a window longer than the age limit.

@@ -181,7 +181,9 @@ async fn establish(shared: &Shared, client: &Client, number: u64) -> Result<(Ses
     let proved = proof::check_sync(&shared.options, &info.server_id).await?;
     let context = ContextBuilder::new().timeout(API_WAIT).build(client.clone());
     let events = reconcile::stream(&context, &shared.options, Kind::Events).await?;
-    reconcile::stream(&context, &shared.options, Kind::DeadLetters).await?;
+    for kind in [Kind::DeadLetters, Kind::Audit, Kind::State] {
+        reconcile::stream(&context, &shared.options, kind).await?;
+    }
     let events_created = reconcile::created_ns(&events);
     Ok((Session { number, context, events_created }, proved))
 }
@@ -259,7 +261,7 @@ async fn look(shared: &Shared, session: &Session) -> String {
             () = tokio::time::sleep(LOOK_PAUSE) => {}
             () = shared.doubted() => tokio::time::sleep(DOUBT_PAUSE).await,
         }
-        for name in [reconcile::EVENTS_STREAM, reconcile::DEAD_LETTERS_STREAM] {
+        for name in Kind::ALL.map(Kind::name) {
             match session.context.get_stream(name).await {
                 Ok(stream) if name == reconcile::EVENTS_STREAM => {
                     if reconcile::created_ns(stream.cached_info()) != session.events_created {

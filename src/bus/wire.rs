@@ -2,9 +2,8 @@
 //! of the two modes a message is in. No client's types here.
 
 use bytes::Bytes;
-use sha2::Digest;
 
-use super::{DeadLetter, RawMessage};
+use super::RawMessage;
 use crate::envelope::attributes::{DATA_DEPTH_MAX, depth};
 use crate::envelope::{Event, binary, structured};
 
@@ -12,12 +11,14 @@ use crate::envelope::{Event, binary, structured};
 pub const EVENTS: &str = "events";
 /// The subjects of the DEAD_LETTERS stream.
 pub const DEAD_LETTERS: &str = "dead_letters";
+/// The subjects of the audit stream.
+pub const AUDIT: &str = "backstitch.audit";
+/// The subjects of the stream of kept values.
+pub const STATE: &str = "backstitch.state";
 /// What the server drops a repeated publish by.
 pub const MSG_ID: &str = "Nats-Msg-Id";
 /// Headers that a dead letter adds to the original ones: 64 KiB are kept free for them.
 pub const ADDED_BYTES_MAX: usize = 64 * 1_024;
-/// A detail longer than this is cut: percent-encoding makes at most three bytes of one.
-const DETAIL_BYTES_MAX: usize = 8 * 1_024;
 
 /// Writes an event as a message in binary mode, subject `events.<type>`.
 #[must_use]
@@ -54,61 +55,47 @@ pub fn decode(raw: &RawMessage) -> Result<Event, String> {
     Ok(event)
 }
 
-/// Writes a dead letter: the original bytes and headers, and what went wrong.
+/// Reads a block of headers as it lies in a stream, by the NATS client's own rules: what it could not hand
+/// over is no event either.
 ///
-/// Original headers that the server would act upon (`Nats-…`) are kept under `Backstitch-Original-…`.
-/// `put_aside_at` is RFC 3339.
-#[must_use]
-pub fn encode_dead_letter(letter: &DeadLetter, put_aside_at: &str) -> RawMessage {
-    let mut headers: Vec<(String, String)> = Vec::with_capacity(letter.raw.headers.len() + 8);
-    for (name, value) in &letter.raw.headers {
-        let ours = name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("nats-"));
-        headers.push((if ours { format!("Backstitch-Original-{name}") } else { name.clone() }, value.clone()));
+/// # Errors
+/// One line: which of the rules is broken.
+pub fn read_headers(subject: &str, headers: &[u8]) -> Result<Vec<(String, String)>, String> {
+    // The API writes U+FFFD for what is no UTF-8; the client splits a message's first line at white space.
+    if subject.chars().any(|c| c == char::REPLACEMENT_CHARACTER || c.is_whitespace()) {
+        return Err("the subject is no UTF-8 or holds white space".to_owned());
     }
-    let detail = cut(&letter.detail, DETAIL_BYTES_MAX);
-    for (name, value) in [
-        ("Backstitch-Reason", binary::encode(&letter.reason)),
-        ("Backstitch-Detail", binary::encode(detail)),
-        ("Backstitch-Subject", binary::encode(&letter.raw.subject)),
-        ("Backstitch-Stream", binary::encode(&letter.stream)),
-        ("Backstitch-Sequence", letter.sequence.to_string()),
-        ("Backstitch-Consumer", binary::encode(&letter.consumer)),
-        ("Backstitch-Time", put_aside_at.to_owned()),
-        (MSG_ID, dead_letter_id(letter)),
-    ] {
-        headers.push((name.to_owned(), value));
+    let mut read: Vec<(String, String)> = Vec::new();
+    if headers.is_empty() {
+        return Ok(read);
     }
-    RawMessage {
-        subject: format!("{DEAD_LETTERS}.{}", token(&letter.consumer)),
-        headers,
-        payload: letter.raw.payload.clone(),
+    let text = std::str::from_utf8(headers).map_err(|error| format!("the headers are no UTF-8: {error}"))?;
+    let mut lines = text.lines();
+    match lines.next().and_then(|line| line.strip_prefix("NATS/1.0")).map(str::trim) {
+        Some("") => {}
+        Some(status) => return Err(format!("the headers begin with a status, `{}`", status.escape_default())),
+        None => return Err("the headers do not begin with NATS/1.0".to_owned()),
     }
-}
-
-/// The same message put aside twice for the same reason is one dead letter. The hash tells a stream made
-/// anew apart, where sequences begin again.
-fn dead_letter_id(letter: &DeadLetter) -> String {
-    let mut hash = sha2::Sha256::new();
-    for part in [letter.raw.subject.as_bytes(), &letter.raw.payload, letter.reason.as_bytes()] {
-        hash.update((part.len() as u64).to_le_bytes());
-        hash.update(part);
+    for line in lines.filter(|line| !line.is_empty()) {
+        if line.contains('\r') {
+            return Err("a header holds a lone carriage return".to_owned());
+        }
+        if line.starts_with(char::is_whitespace)
+            && let Some((_, value)) = read.last_mut()
+        {
+            *value = format!("{value} {}", line.trim());
+            continue;
+        }
+        match line.split_once(':') {
+            None => return Err(format!("the header line `{}` has no colon", line.escape_default())),
+            Some((name, _)) if name.chars().any(|c| !c.is_ascii_graphic()) => {
+                return Err(format!("the header name `{}` holds what no name may", name.escape_default()));
+            }
+            Some((name, value)) => read.push((name.to_owned(), value.trim().to_owned())),
+        }
     }
-    let hash = hash.finalize();
-    let short: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{}/{}/{}/{short}", binary::encode(&letter.consumer), letter.stream, letter.sequence)
-}
-
-/// Makes one subject token of a text: what a token cannot hold becomes `_`.
-#[must_use]
-pub fn token(text: &str) -> String {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    let token: String = text.chars().map(|c| if allowed(c) { c } else { '_' }).collect();
-    if token.is_empty() { "_".to_owned() } else { token }
-}
-
-/// Cuts a text at a character's boundary.
-fn cut(text: &str, bytes_max: usize) -> &str {
-    &text[..text.floor_char_boundary(bytes_max)]
+    read.sort_by(|a, b| a.0.cmp(&b.0)); // the client keeps them in no order
+    Ok(read)
 }
 
 /// Returns the bytes of a message that count against the server's `max_payload`.
@@ -125,10 +112,7 @@ pub fn size(raw: &RawMessage) -> usize {
 pub fn check(event: &Event) -> Result<(), String> {
     let deepest = depth(event.data.text());
     if deepest > DATA_DEPTH_MAX {
-        return Err(format!(
-            "the data is nested {deepest} levels deep; at most {} are allowed",
-            DATA_DEPTH_MAX
-        ));
+        return Err(format!("the data is nested {deepest} levels deep; at most {} are allowed", DATA_DEPTH_MAX));
     }
     let texts = [&event.subject, &event.dataschema, &event.correlation_id, &event.causation_id, &event.partition_key];
     let texts = texts.into_iter().flatten().chain([&event.id, &event.source]).chain(event.extensions.values());
@@ -228,31 +212,30 @@ mod tests {
     }
 
     #[test]
-    fn dead_letters_keep_the_original() {
-        let original =
-            raw("events.x.v1", &[("nats-msg-id", "m"), ("Nats-Rollup", "all"), ("ce-id", "%E2")], b"\xff\x00");
-        let letter = DeadLetter {
-            raw: original,
-            reason: "invalid_event".to_owned(),
-            detail: format!("line\r\nbreak {}", "ü".repeat(DETAIL_BYTES_MAX)),
-            consumer: "back.stitch*".to_owned(),
-            stream: "EVENTS".to_owned(),
-            sequence: 7,
-        };
-        let written = encode_dead_letter(&letter, "2026-01-31T12:00:00.000Z");
-        assert_eq!(written.subject, "dead_letters.back_stitch_");
-        assert_eq!(written.payload.as_ref(), b"\xff\x00");
-        let get = |name: &str| written.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
-        assert_eq!(get("ce-id"), Some("%E2"));
-        assert_eq!((get("Nats-Rollup"), get("Backstitch-Original-Nats-Rollup")), (None, Some("all")));
-        assert_eq!(get("Backstitch-Original-nats-msg-id"), Some("m"));
-        assert_eq!(get("Backstitch-Sequence"), Some("7"));
-        assert!(get("Backstitch-Detail").unwrap().starts_with("line%0D%0Abreak%20"));
-        assert!(size(&written) - written.payload.len() < ADDED_BYTES_MAX);
-        let same = encode_dead_letter(&letter, "2026-01-31T13:00:00.000Z");
-        let id = |raw: &RawMessage| raw.headers.iter().find(|(n, _)| n == MSG_ID).unwrap().1.clone();
-        assert_eq!(id(&same), id(&written));
-        let other = DeadLetter { raw: raw("events.x.v1", &[], b"other"), ..letter };
-        assert_ne!(id(&encode_dead_letter(&other, "")), id(&written));
+    fn what_the_client_reads() {
+        let rows: &[(&str, &str, &[u8], Option<&str>)] = &[
+            ("no headers", "events.a.v1", b"", None),
+            ("headers", "events.a.v1", b"NATS/1.0\r\nce-id: 1\r\nempty:\r\n\r\n", None),
+            ("UTF-8", "events.\u{fc}.v1", "NATS/1.0\r\nce-id: \u{fc}\r\n\r\n".as_bytes(), None),
+            ("continued", "events.a.v1", b"NATS/1.0\r\na: 1\r\n  2\r\n\r\n", None),
+            ("Latin-1", "events.a.v1", b"NATS/1.0\r\nce-id: \xfc\r\n\r\n", Some("no UTF-8")),
+            ("no colon", "events.a.v1", b"NATS/1.0\r\nhello\r\n\r\n", Some("`hello` has no colon")),
+            ("a name with a space", "events.a.v1", b"NATS/1.0\r\nce id: 1\r\n\r\n", Some("`ce id`")),
+            ("continues nothing", "events.a.v1", b"NATS/1.0\r\n a: 1\r\n\r\n", Some("` a`")),
+            ("a lone carriage return", "events.a.v1", b"NATS/1.0\r\na: b\rc\r\n\r\n", Some("carriage return")),
+            ("a status", "events.a.v1", b"NATS/1.0 408 Request Timeout\r\n\r\n", Some("`408 Request Timeout`")),
+            ("no version", "events.a.v1", b"a: 1\r\n\r\n", Some("do not begin")),
+            ("a subject with white space", "events.\u{a0}.v1", b"", Some("subject")),
+            ("a subject that was no UTF-8", "events.\u{fffd}.v1", b"", Some("subject")),
+        ];
+        for (why, subject, headers, expected) in rows {
+            match (read_headers(subject, headers), expected) {
+                (Ok(_), None) => {}
+                (Err(found), Some(part)) => assert!(found.contains(part), "{why}: {found}"),
+                (got, _) => panic!("{why}: {got:?}"),
+            }
+        }
+        let read = read_headers("s", b"NATS/1.0\r\nb: 1\r\na: x\r\n y\r\n\r\n").unwrap();
+        assert_eq!(read, [("a".to_owned(), "x y".to_owned()), ("b".to_owned(), "1".to_owned())]);
     }
 }

@@ -18,8 +18,13 @@ use serde::de::DeserializeOwned;
 
 use super::exit::{Code, Failure};
 use super::server_events::{ServerEvent, ServerEvents};
-pub use crate::api::wire::{Accepted, EventOptions, ProblemDetails, StartBody, StartedBody, Violation};
+pub use crate::api::wire::{
+    Accepted, AuditPage, ByBody, EventOptions, ProblemDetails, RedriveBody, SomeLettersBody, StartBody, StartedBody,
+    Violation,
+};
 use crate::coordinator::view::{HistoryEntry, Readiness, RunFilter, RunPage, RunView, SagaView};
+use crate::events::filter::LetterFilter;
+use crate::events::view::{Done, LetterPage, LetterView};
 use crate::id::RunId;
 use crate::payload::Payload;
 
@@ -342,6 +347,76 @@ impl Client {
         let target = format!("/api/v1/runs/{run}/{command}");
         let answer = self.post(&target, Some(Bytes::from(body.to_string())), ANSWER_WAIT).await?;
         self.read(&answer)
+    }
+
+    /// Sends a value and reads the answer.
+    async fn tell<T: DeserializeOwned>(&self, target: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        let body = Bytes::from(serde_json::to_vec(body).unwrap_or_default());
+        self.read(&self.post(target, Some(body), ANSWER_WAIT).await?)
+    }
+
+    /// Lists dead letters.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn dead_letters(
+        &self,
+        filter: &LetterFilter,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<LetterPage, ClientError> {
+        let mut asked = serde_json::to_value(filter).unwrap_or_default();
+        asked["limit"] = limit.into();
+        asked["cursor"] = cursor.into();
+        self.get(&format!("/api/v1/dead-letters{}", query(&asked))).await
+    }
+
+    /// Gets a dead letter with its original message.
+    ///
+    /// # Errors
+    /// [`ClientError`]; 404 when there is none.
+    pub async fn dead_letter(&self, sequence: u64) -> Result<LetterView, ClientError> {
+        self.get(&format!("/api/v1/dead-letters/{sequence}")).await
+    }
+
+    /// Gives a dead letter to its consumer again.
+    ///
+    /// # Errors
+    /// [`ClientError`]; 409 when it cannot be, 422 for data that breaks the schema.
+    pub async fn redrive(&self, sequence: u64, body: &RedriveBody) -> Result<Done, ClientError> {
+        self.tell(&format!("/api/v1/dead-letters/{sequence}/redrive"), body).await
+    }
+
+    /// Gives every dead letter that fits again.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn redrive_all(&self, body: &SomeLettersBody) -> Result<Done, ClientError> {
+        self.tell("/api/v1/dead-letters/redrive", body).await
+    }
+
+    /// Removes a dead letter.
+    ///
+    /// # Errors
+    /// [`ClientError`]; 404 when there is none.
+    pub async fn drop_letter(&self, sequence: u64, body: &ByBody) -> Result<Done, ClientError> {
+        self.tell(&format!("/api/v1/dead-letters/{sequence}/drop"), body).await
+    }
+
+    /// Removes every dead letter that fits.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn drop_all(&self, body: &SomeLettersBody) -> Result<Done, ClientError> {
+        self.tell("/api/v1/dead-letters/drop", body).await
+    }
+
+    /// Gets what was done by operators.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn audit(&self, from: u64) -> Result<AuditPage, ClientError> {
+        self.get(&format!("/api/v1/audit?from={from}")).await
     }
 
     /// Asks whether work is taken, part by part; `ready` is false where the API answers 503.

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod client;
 mod config;
+mod dead_letters;
 pub mod demo;
 mod diagnostics;
 mod doctor;
@@ -107,6 +108,10 @@ enum Command {
     /// Tells a parked run what really happened.
     Resolve(operate::ResolveArgs),
 
+    /// Looks at what was put aside, gives it again, drops it.
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Command),
+
     /// Verifies, backs up, restores or exports a journal that no process uses.
     #[command(subcommand)]
     Journal(journal::Command),
@@ -178,6 +183,7 @@ async fn run(command: Command) -> Outcome {
         Command::Retry(args) => operate::retry(args).await,
         Command::Skip(args) => operate::plain("skip", args).await,
         Command::Resolve(args) => operate::resolve(args).await,
+        Command::DeadLetters(command) => dead_letters::run(command).await,
         Command::Journal(command) => journal::run(command),
         Command::Doctor(args) => doctor::run(args).await,
         Command::Healthcheck(args) => health::run(args).await,
@@ -243,6 +249,9 @@ mod tests {
             ("publish without data", "publish order.placed.v2", false),
             ("publish from stdin", "publish order.placed.v2 --data -", true),
             ("a format that is none", "list --output yaml", false),
+            ("redrive one", "dead-letters redrive 7 --as {}", true),
+            ("redrive by filter", "dead-letters redrive --reason invalid_data --since 1h", true),
+            ("a number that is none", "dead-letters show A-1", false),
             ("an unknown command", "frobnicate", false),
         ];
         for (why, line, good) in rows {

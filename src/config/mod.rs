@@ -58,6 +58,14 @@ pub struct Nats {
     pub events_bytes_max: Option<u64>,
     pub dead_letters_age_max: Option<Span>,
     pub dead_letters_bytes_max: Option<u64>,
+    pub later_events: LaterEvents,
+}
+
+/// What becomes of later events of a partition key of which one was put aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LaterEvents {
+    Pass,
+    Wait,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -211,8 +219,12 @@ fn nats(reader: &mut Reader<'_>) -> Nats {
         dead_letters_age_max: limit(reader.span("nats.dead_letters_age_max")),
         dead_letters_bytes_max: Some(reader.number("nats.dead_letters_bytes_max", 0, i64::MAX as u64))
             .filter(|bytes| *bytes > 0),
+        later_events: reader.word("nats.later_events", &LATER_EVENTS),
     }
 }
+
+/// The words for [`LaterEvents`].
+const LATER_EVENTS: [(&str, LaterEvents); 2] = [("pass", LaterEvents::Pass), ("wait", LaterEvents::Wait)];
 
 fn journal(reader: &mut Reader<'_>) -> Journal {
     const MIB: u64 = 1024 * 1024;

@@ -2,19 +2,22 @@
 //! target's commit; what is no event, breaks its schema or cannot be keyed is put aside and blocks
 //! nothing else.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::catalogue::{Catalogue, EventSchemas, Refusal};
 use super::handle::{StartError, Started};
+use super::held_keys::{HeldKeys, WAITS};
 use super::run::input_hash;
 use super::shard::{Message, Router, Shared, StartRun};
 use super::start::{Options, begin_trace};
-use crate::bus::{Acknowledge, Bus, DeadLetter, Delivery, RawMessage};
+use crate::bus::{Acknowledge, Bus, DeadLetter, Delivery, RawMessage, dead_letter};
 use crate::definition::EventTrigger;
+use crate::definition::model::OnReplay;
 use crate::envelope::Event;
 use crate::expression::{Bound, EvalError, Place, Scope, Variable};
 use crate::failpoint;
@@ -23,6 +26,7 @@ use crate::journal::{Change, EventKey, InboxMark, InboxState, StreamPosition};
 use crate::payload::Payload;
 use crate::planted;
 use crate::saga;
+use crate::time::Timestamp;
 
 /// Deliveries being taken in at once; the bus's own bound on unacknowledged messages is above it.
 const TAKING_MAX: usize = 1_024;
@@ -40,6 +44,34 @@ pub struct Intake {
     pub catalogue: Arc<Catalogue>,
     pub schemas: Arc<dyn EventSchemas>,
     pub options: Options,
+    pub held: Arc<HeldKeys>,
+}
+
+/// One message and what is to be done with it in the end.
+struct Taken {
+    position: StreamPosition,
+    key: EventKey,
+    /// None where the message is no event, or has no key.
+    partition_key: Option<String>,
+    raw: RawMessage,
+    delivered: u64,
+    published_at: Timestamp,
+    /// Set for one that was put aside before.
+    redriven: bool,
+    replayed: bool,
+    ack: Box<dyn Acknowledge>,
+}
+
+impl Taken {
+    /// Returns the place that the consumer is through with in the end; a replay has none, it comes beside
+    /// what the consumer takes in order.
+    fn own_position(&self) -> Option<StreamPosition> {
+        (!self.replayed).then(|| self.position.clone())
+    }
+
+    fn mark(&self, targets: Vec<RunId>) -> InboxMark {
+        InboxMark { position: self.own_position(), event: self.key.clone(), targets }
+    }
 }
 
 /// What a trigger's expressions see: the event.
@@ -66,25 +98,45 @@ struct Target {
 struct Aside {
     reason: &'static str,
     detail: String,
+    /// JSON pointers into the data.
+    pointers: Vec<String>,
 }
 
 impl Aside {
+    fn new(reason: &'static str, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into(), pointers: Vec::new() }
+    }
+
     fn expression(what: &str, error: &EvalError) -> Self {
-        Self { reason: "expression", detail: format!("{what}: {error}") }
+        Self::new("expression", format!("{what}: {error}"))
+    }
+
+    fn refused(event: &Event, refusal: &Refusal) -> Self {
+        let (reason, pointers) = match refusal {
+            Refusal::UnknownType { .. } => ("unknown_type", Vec::new()),
+            Refusal::Invalid(violations) => {
+                ("invalid_data", violations.iter().map(|(pointer, _)| pointer.clone()).collect())
+            }
+        };
+        Self { reason, detail: refusal.line(&event.event_type), pointers }
     }
 }
 
 impl Intake {
-    /// Takes events in until the process drains.
-    pub async fn work(self) {
-        let this = Arc::new(self);
+    /// Takes events in until the process drains: those of the bus, and those that are replayed to the sagas.
+    pub async fn work(self, replayed: mpsc::Receiver<Delivery>) {
+        let (this, mut replayed) = (Arc::new(self), replayed);
         let taking = Arc::new(Semaphore::new(TAKING_MAX));
         while !this.shared.draining.load(Ordering::Relaxed) {
             if !this.open() {
                 tokio::time::sleep(GATE_PAUSE).await;
                 continue;
             }
-            for delivery in this.bus.next(FETCH).await {
+            let deliveries = tokio::select! {
+                deliveries = this.bus.next(FETCH) => deliveries,
+                Some(replayed) = replayed.recv() => vec![replayed],
+            };
+            for delivery in deliveries {
                 let Ok(permit) = Arc::clone(&taking).acquire_owned().await else { return };
                 this.take(delivery, permit);
             }
@@ -93,7 +145,8 @@ impl Intake {
 
     /// True while new work may be taken.
     fn open(&self) -> bool {
-        self.shared.journal.accepts_work()
+        self.held.is_loaded()
+            && self.shared.journal.accepts_work()
             && self.shared.open_runs.load(Ordering::Relaxed) < self.options.open_runs_max
             && self.shared.outbox_waiting() < self.options.outbox_max
     }
@@ -102,27 +155,42 @@ impl Intake {
     /// on in a task of its own.
     fn take(self: &Arc<Self>, delivery: Delivery, permit: tokio::sync::OwnedSemaphorePermit) {
         failpoint::hit("intake.taken");
-        let this = Arc::clone(self);
-        let Delivery { stream, consumer, stream_created, sequence, event, raw, ack, .. } = delivery;
+        let Delivery { stream, consumer, stream_created, sequence, delivered, published_at, replay, event, raw, ack } =
+            delivery;
         let position = StreamPosition { stream, created: stream_created, consumer, sequence };
+        let past = dead_letter::redrive(&raw);
+        if past.as_ref().is_some_and(|past| *past.consumer != *position.consumer) {
+            // Given once more to another consumer.
+            tokio::spawn(async move {
+                ack.ack().await;
+                drop(permit);
+            });
+            return;
+        }
+        let key = match &event {
+            Ok(event) => EventKey {
+                source: event.source.clone(),
+                // Once more is on purpose: it is not the repetition that the inbox is there for.
+                id: match (&past, &replay) {
+                    (Some(past), _) => format!("{}#redrive/{}", event.id, past.of),
+                    (None, Some(replay)) => format!("{}#replay/{replay}", event.id),
+                    (None, None) => event.id.clone(),
+                },
+            },
+            Err(_) => EventKey { source: String::new(), id: format!("{}#{sequence}", position.stream) },
+        };
+        let partition_key = event.as_ref().ok().and_then(|event| event.partition_key.clone());
+        let (redriven, replayed) = (past.is_some(), replay.is_some());
+        let taken = Taken { position, key, partition_key, raw, delivered, published_at, redriven, replayed, ack };
         let event = match event {
             Ok(event) => event,
-            Err(why) => {
-                let key = EventKey { source: String::new(), id: format!("{}#{sequence}", position.stream) };
-                let aside = Aside { reason: "invalid_event", detail: why };
-                tokio::spawn(async move {
-                    this.put_aside(position, key, raw, aside, ack).await;
-                    drop(permit);
-                });
-                return;
-            }
+            Err(why) => return self.aside(taken, Aside::new("invalid_event", why), permit),
         };
-        let key = EventKey { source: event.source.clone(), id: event.id.clone() };
-        let only = match self.shared.journal.inbox(Some(&position), &key) {
+        let only = match self.shared.journal.inbox(taken.own_position().as_ref(), &taken.key) {
             InboxState::Complete => {
                 self.shared.metrics.event_duplicate();
                 tokio::spawn(async move {
-                    ack.ack().await;
+                    taken.ack.ack().await;
                     drop(permit);
                 });
                 return;
@@ -130,14 +198,19 @@ impl Intake {
             InboxState::Partly { targets_left } => Some(targets_left),
             InboxState::New => None,
         };
-        let mut targets = match self.targets(&event) {
-            Ok(targets) => targets,
-            Err(aside) => {
-                tokio::spawn(async move {
-                    this.put_aside(position, key, raw, aside, ack).await;
-                    drop(permit);
-                });
-                return;
+        if !redriven && !replayed && self.held.holds(taken.partition_key.as_deref()) {
+            let why =
+                "an earlier event with the same partition key lies in DEAD_LETTERS; it comes when that is through";
+            return self.aside(taken, Aside::new(WAITS, why), permit);
+        }
+        // A mistake of ours in working an event out concerns that event alone.
+        let worked_out = catch_unwind(AssertUnwindSafe(|| self.targets(&event, replayed)));
+        let mut targets = match worked_out {
+            Ok(Ok(targets)) => targets,
+            Ok(Err(why)) => return self.aside(taken, why, permit),
+            Err(_) => {
+                let why = Aside::new("panic", "working it out panicked; the log says where");
+                return self.aside(taken, why, permit);
             }
         };
         if planted::is("second_target_is_lost") {
@@ -147,11 +220,7 @@ impl Intake {
             targets.retain(|target| only.contains(&target.start.run));
         }
         self.shared.metrics.event_consumed(event.event_type.as_str());
-        let mark = InboxMark {
-            position: Some(position.clone()),
-            event: key.clone(),
-            targets: targets.iter().map(|target| target.start.run).collect(),
-        };
+        let mark = taken.mark(targets.iter().map(|target| target.start.run).collect());
         // Several targets, or none: the mark goes first. One target carries it in its own transition.
         let noted = (targets.len() != 1).then(|| self.shared.journal.commit(vec![Change::Inbox(mark.clone())]));
         let answers: Vec<_> = targets
@@ -164,9 +233,10 @@ impl Intake {
                 answer
             })
             .collect();
+        let this = Arc::clone(self);
         tokio::spawn(async move {
             if planted::is("ack_before_commit") {
-                return ack.ack().await;
+                return taken.ack.ack().await;
             }
             if let Some(noted) = noted
                 && noted.await.is_err()
@@ -187,45 +257,46 @@ impl Intake {
                     }
                     Ok(Err(_)) | Err(_) if planted::is("failed_start_is_acknowledged") => {}
                     Ok(Err(_)) | Err(_) => {
-                        ack.later(LATER).await;
+                        taken.ack.later(LATER).await;
                         return;
                     }
                 }
             }
             if let Some(detail) = conflict {
-                let aside = Aside { reason: "key_conflict", detail };
-                this.put_aside(position, key, raw, aside, ack).await;
+                this.put_aside(taken, Aside::new("key_conflict", detail)).await;
                 return;
             }
             if there_already {
                 // No transition struck these targets out: the mark is closed by itself, or it and the gap
                 // in the stream would stay in memory for ever (issue 3).
-                let mark = InboxMark { position: Some(position), event: key, targets: Vec::new() };
+                let mark = taken.mark(Vec::new());
                 if this.shared.journal.commit(vec![Change::Inbox(mark)]).await.is_err() {
                     return; // the journal has failed; the process ends without an ack
                 }
             }
             failpoint::hit("intake.before_ack");
-            ack.ack().await;
+            taken.ack.ack().await;
             failpoint::hit("intake.acknowledged");
+            if taken.redriven {
+                this.held.through(taken.partition_key.as_deref());
+            }
             drop(permit);
         });
     }
 
     /// Works out which runs an event wants.
-    fn targets(&self, event: &Event) -> Result<Vec<Target>, Aside> {
+    fn targets(&self, event: &Event, replayed: bool) -> Result<Vec<Target>, Aside> {
         let mut targets: Vec<Target> = Vec::new();
-        let mut triggers = self.catalogue.triggered_by(&event.event_type).peekable();
+        let wanted = |trigger: &EventTrigger| match trigger.on_replay {
+            OnReplay::Run => true,
+            OnReplay::Skip => !replayed,
+        };
+        let triggers = self.catalogue.triggered_by(&event.event_type);
+        let mut triggers = triggers.filter(|(_, trigger)| wanted(trigger)).peekable();
         if triggers.peek().is_none() {
             return Ok(targets);
         }
-        self.schemas.check(&event.event_type, &event.data).map_err(|refusal| Aside {
-            reason: match refusal {
-                Refusal::UnknownType { .. } => "unknown_type",
-                Refusal::Invalid(_) => "invalid_data",
-            },
-            detail: refusal.line(&event.event_type),
-        })?;
+        self.schemas.check(&event.event_type, &event.data).map_err(|refusal| Aside::refused(event, &refusal))?;
         let scope = EventScope { event: event.to_cloud_event() };
         for (entry, trigger) in triggers {
             let definition = &entry.definition;
@@ -240,6 +311,7 @@ impl Intake {
             if let Some(check) = &entry.input {
                 check(&start.input).map_err(|violations| Aside {
                     reason: "invalid_input",
+                    pointers: violations.iter().map(|(pointer, _)| pointer.clone()).collect(),
                     detail: format!(
                         "saga {}: {}",
                         definition.name,
@@ -264,8 +336,8 @@ impl Intake {
             None => format!("{}#{}", event.source, event.id),
             Some(key) => key
                 .eval(scope, Place::Plain)
-                .map_err(|error| Aside { reason: "null_key", detail: format!("key: {error}") })?
-                .ok_or_else(|| Aside { reason: "null_key", detail: "the key is null".to_owned() })?,
+                .map_err(|error| Aside::new("null_key", format!("key: {error}")))?
+                .ok_or_else(|| Aside::new("null_key", "the key is null"))?,
         };
         let input = match &trigger.input {
             None => event.data.clone(),
@@ -286,38 +358,47 @@ impl Intake {
         })
     }
 
-    async fn put_aside(
-        &self,
-        position: StreamPosition,
-        event: EventKey,
-        raw: RawMessage,
-        aside: Aside,
-        ack: Box<dyn Acknowledge>,
-    ) {
+    /// Puts a message aside in a task of its own.
+    fn aside(self: &Arc<Self>, taken: Taken, aside: Aside, permit: tokio::sync::OwnedSemaphorePermit) {
+        let this = Arc::clone(self);
+        tokio::spawn(async move {
+            this.put_aside(taken, aside).await;
+            drop(permit);
+        });
+    }
+
+    async fn put_aside(&self, taken: Taken, aside: Aside) {
         tracing::warn!(
             reason = aside.reason,
             detail = aside.detail,
-            subject = raw.subject,
-            sequence = position.sequence,
+            subject = taken.raw.subject,
+            sequence = taken.position.sequence,
             "an event is put aside in DEAD_LETTERS"
         );
         let letter = DeadLetter {
-            raw,
+            raw: taken.raw.clone(),
             reason: aside.reason.to_owned(),
             detail: aside.detail,
-            consumer: position.consumer.to_string(),
-            stream: position.stream.to_string(),
-            sequence: position.sequence,
+            pointers: aside.pointers,
+            consumer: taken.position.consumer.to_string(),
+            stream: taken.position.stream.to_string(),
+            sequence: taken.position.sequence,
+            attempts: taken.delivered,
+            first_at: taken.published_at,
+            last_at: self.shared.clock.now(),
         };
+        // Before it is put aside: the next one of its key may be at hand already.
+        let holding = self.held.hold(taken.partition_key.as_deref());
         if !planted::is("poison_is_dropped") && self.bus.dead_letter(letter).await.is_err() {
-            ack.later(LATER).await;
+            taken.ack.later(LATER).await;
             return;
         }
+        drop(holding);
         failpoint::hit("intake.dead_letter");
         self.shared.metrics.dead_letter(aside.reason);
-        let mark = InboxMark { position: Some(position), event, targets: Vec::new() };
+        let mark = taken.mark(Vec::new());
         if self.shared.journal.commit(vec![Change::Inbox(mark)]).await.is_ok() {
-            ack.ack().await;
+            taken.ack.ack().await;
         }
     }
 }

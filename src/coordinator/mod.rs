@@ -6,6 +6,7 @@ mod clock;
 mod describe;
 mod execute;
 mod handle;
+mod held_keys;
 mod inbox;
 mod locks;
 mod metrics;
@@ -23,6 +24,7 @@ pub mod view;
 pub use catalogue::{Catalogue, Entry, EventSchemas, InputCheck, Refusal, Violations};
 pub use clock::SystemClock;
 pub use handle::{Handle, OperateError, PublishError, StartError, StartRequest, Started};
-pub use start::{Options, Parts, StartupError};
+pub use held_keys::{HeldKeys, LaterEvents, WAITS};
+pub use start::{Links, Options, Parts, StartupError};
 
 pub use crate::saga::Operation;

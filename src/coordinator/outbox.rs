@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::SystemClock;
 use super::run::OutboxEvent;
-use crate::bus::{self, Bus, DeadLetter, RawMessage};
+use crate::bus::{self, Bus, DeadLetter, RawMessage, wire};
+use crate::envelope::Event;
 use crate::failpoint;
 use crate::journal::{Change, Journal, OutboxEntry};
 use crate::planted;
+use crate::time::Clock;
 
 /// Events in one publish: one server takes batches of this size without a pause for their acks.
 const BATCH_MAX: usize = 256;
@@ -74,25 +77,25 @@ async fn send(queue: &VecDeque<OutboxEntry>, bus: &dyn Bus) -> usize {
                 if !events.is_empty() {
                     break; // the ones in front first: order is per run
                 }
-                return usize::from(put_aside(bus, entry, &event.event_type.to_string(), "invalid_data", &why).await);
+                return usize::from(put_aside(bus, entry, Some(&event), "invalid_data", &why).await);
             }
             Err(error) => {
                 if !events.is_empty() {
                     break;
                 }
                 let why = format!("an outbox entry does not read: {error}");
-                return usize::from(put_aside(bus, entry, "unreadable", "unreadable_outbox_entry", &why).await);
+                return usize::from(put_aside(bus, entry, None, "unreadable_outbox_entry", &why).await);
             }
         }
     }
     let mut sent = 0;
-    for result in bus.publish(events).await {
+    for result in bus.publish(events.clone()).await {
         match result {
             Ok(_) => sent += 1,
             Err(bus::Error::Unavailable(_)) => break,
             Err(bus::Error::Refused(why)) => {
                 tracing::error!(error = why, "the bus refuses an emitted event; it goes to dead letters");
-                sent += usize::from(put_aside(bus, &queue[sent], "refused", "refused_by_bus", &why).await);
+                sent += usize::from(put_aside(bus, &queue[sent], events.get(sent), "refused_by_bus", &why).await);
                 break;
             }
         }
@@ -100,18 +103,27 @@ async fn send(queue: &VecDeque<OutboxEntry>, bus: &dyn Bus) -> usize {
     sent
 }
 
-async fn put_aside(bus: &dyn Bus, entry: &OutboxEntry, subject: &str, reason: &str, detail: &str) -> bool {
+async fn put_aside(bus: &dyn Bus, entry: &OutboxEntry, event: Option<&Event>, reason: &str, detail: &str) -> bool {
+    let now = SystemClock.now();
+    // As it would have been published, so that it can be once its data is corrected.
+    let mut raw = match event {
+        Some(event) => wire::encode(event),
+        None => {
+            RawMessage { subject: "events.unreadable".to_owned(), headers: Vec::new(), payload: entry.event.clone() }
+        }
+    };
+    raw.headers.push(("Saga-Run".to_owned(), entry.run.to_string()));
     let letter = DeadLetter {
-        raw: RawMessage {
-            subject: format!("events.{subject}"),
-            headers: vec![("Saga-Run".to_owned(), entry.run.to_string())],
-            payload: entry.event.clone(),
-        },
+        raw,
         reason: reason.to_owned(),
         detail: detail.to_owned(),
+        pointers: Vec::new(),
         consumer: "outbox".to_owned(),
         stream: "outbox".to_owned(),
         sequence: entry.number,
+        attempts: 1,
+        first_at: now,
+        last_at: now,
     };
     bus.dead_letter(letter).await.is_ok()
 }

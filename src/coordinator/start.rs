@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::catalogue::{Catalogue, EventSchemas};
 use super::handle::Handle;
+use super::held_keys::{HeldKeys, LaterEvents};
 use super::inbox::Intake;
 use super::locks::Locks;
 use super::metrics::Metrics;
@@ -17,7 +18,7 @@ use super::recovery::{self, Definitions};
 use super::run::EventCheck;
 use super::shard::{Message, Router, Shard, Shared};
 use super::spans::{Spans, anchor_span};
-use crate::bus::Bus;
+use crate::bus::{Bus, Delivery};
 use crate::connector::Connector;
 use crate::definition::ServiceInfo;
 use crate::failpoint;
@@ -63,6 +64,22 @@ pub struct Parts {
     pub spans: SpanSink,
     pub metrics: Arc<telemetry::metrics::Metrics>,
     pub options: Options,
+    pub links: Links,
+}
+
+/// How the rest of the event side reaches the intake of the sagas.
+pub struct Links {
+    /// Partition keys whose later events wait.
+    pub held: Arc<HeldKeys>,
+    /// Deliveries of replays that are meant for the sagas.
+    pub replayed: mpsc::Receiver<Delivery>,
+}
+
+impl Default for Links {
+    /// Nothing waits, nothing is replayed.
+    fn default() -> Self {
+        Self { held: HeldKeys::new(LaterEvents::Pass).0, replayed: mpsc::channel(1).1 }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -81,8 +98,20 @@ impl Parts {
     /// # Errors
     /// [`StartupError`] when the definitions cannot be stored.
     pub async fn start(self) -> Result<Handle, StartupError> {
-        let Self { catalogue, schemas, journal, recovered, services, bus, connector, clock, spans, metrics, options } =
-            self;
+        let Self {
+            catalogue,
+            schemas,
+            journal,
+            recovered,
+            services,
+            bus,
+            connector,
+            clock,
+            spans,
+            metrics,
+            options,
+            links,
+        } = self;
         store_definitions(&catalogue, &recovered, journal.as_ref()).await?;
         failpoint::hit("definitions.stored");
         let (outbox, entries) = mpsc::unbounded_channel();
@@ -130,8 +159,9 @@ impl Parts {
             catalogue: Arc::clone(&catalogue),
             schemas: Arc::clone(&schemas),
             options: options.clone(),
+            held: links.held,
         };
-        tokio::spawn(intake.work());
+        tokio::spawn(intake.work(links.replayed));
         Ok(Handle::new(shared, router, bus, catalogue, schemas, options, Mutex::new(definitions), resumed, quarantine))
     }
 }

@@ -1,7 +1,7 @@
 //! CloudEvents 1.0 attributes as text → an [`Event`], with every mistake found at once. Shared by the
 //! binary and the structured mode, by NATS and HTTP; knows no wire.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Event;
 use crate::id::EventType;
@@ -20,6 +20,8 @@ pub const DATA_DEPTH_MAX: usize = 100;
 pub struct Attributes {
     values: BTreeMap<String, String>,
     mistakes: Vec<String>,
+    /// Names whose value was refused: present, so not missing as well.
+    spoiled: BTreeSet<String>,
 }
 
 impl Attributes {
@@ -31,10 +33,11 @@ impl Attributes {
         } else if name == "data" {
             self.mistake("`data` is no attribute name".to_owned());
         } else if value.len() > ATTRIBUTE_BYTES_MAX {
-            self.mistake(format!("`{name}` has {} bytes; at most {ATTRIBUTE_BYTES_MAX} are allowed", value.len()));
+            let bytes = value.len();
+            self.spoiled(name, format!("`{name}` has {bytes} bytes; at most {ATTRIBUTE_BYTES_MAX} are allowed"));
         } else if value.chars().any(char::is_control) {
             // CloudEvents 1.0.2, type system: String excludes U+0000–U+001F and U+007F–U+009F.
-            self.mistake(format!("`{name}` holds a control character, such as a line break"));
+            self.spoiled(name, format!("`{name}` holds a control character, such as a line break"));
         } else if self.values.insert(name.to_owned(), value).is_some() {
             self.mistake(format!("`{name}` is given more than once"));
         }
@@ -43,6 +46,12 @@ impl Attributes {
     /// Notes a mistake found by the mode's own reader.
     pub fn mistake(&mut self, what: String) {
         self.mistakes.push(what);
+    }
+
+    /// Notes an attribute whose value cannot be read.
+    pub fn spoiled(&mut self, name: &str, what: String) {
+        self.spoiled.insert(name.to_owned());
+        self.mistake(what);
     }
 
     /// Returns an attribute that was set.
@@ -130,7 +139,7 @@ impl Attributes {
     }
 
     fn required(&mut self, name: &str) -> Option<String> {
-        if !self.values.contains_key(name) {
+        if !self.values.contains_key(name) && !self.spoiled.contains(name) {
             self.mistake(format!("`{name}` is missing"));
         }
         self.optional(name)

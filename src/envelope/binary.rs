@@ -3,8 +3,8 @@
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
-use super::attributes::{Attributes, Media, media_type};
 use super::Event;
+use super::attributes::{Attributes, Media, media_type};
 use crate::payload::Payload;
 
 /// What a header value cannot hold as it is: white space, `"`, `%` and what lies outside U+0021–U+007E.
@@ -28,7 +28,7 @@ pub fn parse<'a>(
         match name.strip_prefix("ce-") {
             Some(attribute) => match decode(value) {
                 Some(text) => attributes.set(attribute, text),
-                None => attributes.mistake(format!("header `{name}` is not percent-encoded UTF-8")),
+                None => attributes.spoiled(attribute, format!("header `{name}` is not percent-encoded UTF-8")),
             },
             None if name == "traceparent" => traceparent = Some(value.to_owned()),
             None if name == "tracestate" => tracestate = Some(value.to_owned()),

@@ -5,10 +5,10 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::Event;
 use super::attributes::{Attributes, Media, media_type};
 use super::base64;
 use super::binary::not_read;
-use super::Event;
 use crate::payload::Payload;
 
 /// Members of one event object; far above the attributes that an event may have.
@@ -97,7 +97,7 @@ fn event(json: &[u8]) -> Result<Event, Vec<String>> {
             _ => match text_of(&name, value) {
                 Ok(Some(text)) => attributes.set(&name, text),
                 Ok(None) => {} // null is the same as absent
-                Err(mistake) => attributes.mistake(mistake),
+                Err(mistake) => attributes.spoiled(&name, mistake),
             },
         }
     }
@@ -216,7 +216,9 @@ mod tests {
                 let text = test[member].to_string();
                 let mistakes = match member {
                     "event" => parse(text.as_bytes()).err(),
-                    _ => parse_batch(text.as_bytes()).err().map(|found| found.into_iter().map(|(_, why)| why).collect()),
+                    _ => {
+                        parse_batch(text.as_bytes()).err().map(|found| found.into_iter().map(|(_, why)| why).collect())
+                    }
                 };
                 assert_eq!(mistakes.is_none(), valid, "{}: {mistakes:?}", test["id"]);
                 count += 1;

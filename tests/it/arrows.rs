@@ -58,7 +58,7 @@ fn module_of(path: &Path) -> String {
 /// Says why `from` may not name `to`, if it may not.
 fn forbidden(from: &str, file: &str, to: &str) -> Option<&'static str> {
     let to_adapter = ADAPTERS.contains(&to);
-    let to_shell = ["api", "app", "cli", "coordinator", "ui"].contains(&to);
+    let to_shell = ["api", "app", "cli", "coordinator", "events", "ui"].contains(&to);
     if PURE.contains(&from) {
         return (to_adapter || to_shell)
             .then_some("a pure module names pure modules only; take the value as an argument");
@@ -79,7 +79,7 @@ fn forbidden(from: &str, file: &str, to: &str) -> Option<&'static str> {
     if ["api", "cli", "ui"].contains(&from) && ["bus", "connector", "journal"].contains(&to) {
         // The commands that work on a closed journal have no coordinator to ask.
         let offline = file.starts_with("src/cli/journal") && to == "journal";
-        return (!offline).then_some("reach runs through coordinator::Handle; processes are put together in app.rs");
+        return (!offline).then_some("reach runs through coordinator::Handle and events through events::Events; processes are put together in app.rs");
     }
     None
 }

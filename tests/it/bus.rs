@@ -235,6 +235,10 @@ async fn what_is_no_event_is_put_aside_as_it_was() {
         consumer: delivery.consumer.to_string(),
         stream: delivery.stream.to_string(),
         sequence: delivery.sequence,
+        pointers: vec!["/a".to_owned()],
+        attempts: delivery.delivered,
+        first_at: delivery.published_at,
+        last_at: delivery.published_at,
     };
     let first = bus.dead_letter(letter.clone()).await.unwrap();
     assert_eq!((&*first.stream, first.sequence, first.duplicate), ("DEAD_LETTERS", 1, false));
@@ -248,6 +252,7 @@ async fn what_is_no_event_is_put_aside_as_it_was() {
     assert_eq!(header("Backstitch-Original-Nats-Msg-Id"), "theirs");
     assert_eq!(header("Backstitch-Reason"), "invalid_event");
     assert_eq!(header("Backstitch-Sequence"), "1");
+    assert_eq!((header("Backstitch-Pointers"), header("Backstitch-Attempts")), ("/a".to_owned(), "1".to_owned()));
     assert!(header("Backstitch-Detail").contains("ce-id"), "{}", header("Backstitch-Detail"));
 }
 

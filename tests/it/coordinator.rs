@@ -9,8 +9,8 @@ use backstitch::bus::memory::MemoryBus;
 use backstitch::bus::{Bus, RawMessage};
 use backstitch::connector::{Call, Connector};
 use backstitch::coordinator::{
-    Catalogue, Entry, EventSchemas, Handle, Operation, Options, Parts, Refusal, StartError, StartRequest, Started,
-    SystemClock,
+    Catalogue, Entry, EventSchemas, Handle, Links, Operation, Options, Parts, Refusal, StartError, StartRequest,
+    Started, SystemClock,
 };
 use backstitch::definition;
 use backstitch::envelope::Event;
@@ -139,6 +139,7 @@ async fn rig_with(saga: &str, journal: MemoryJournal, recovered: Recovered, bus:
         spans: SpanSink::off(),
         metrics: Arc::default(),
         options: Options::default(),
+        links: Links::default(),
     };
     Rig { handle: parts.start().await.unwrap(), journal, bus, service }
 }

@@ -10,6 +10,7 @@ mod compose;
 mod connector;
 mod connector_peer;
 mod coordinator;
+mod dead_letters;
 mod demo;
 mod foreign;
 mod get_server;

@@ -6,8 +6,10 @@ use axum::response::{IntoResponse, Response};
 use http::header;
 use serde_json::{Value, json};
 
-use super::runs::{COMMANDS, STATES};
-use super::schemas;
+use crate::api::runs::{COMMANDS, STATES};
+use crate::api::schemas;
+
+mod event_side;
 
 /// `GET /openapi.json`
 pub async fn serve() -> Response {
@@ -40,6 +42,9 @@ pub fn document() -> Value {
             &[run_id(), header_parameter("Last-Event-ID", "the last sequence seen")]) },
         "/api/v1/stream": { "get": stream("streamAll", "Follows all runs from now on: `fact` events", &[]) },
     });
+    for (path, operations) in event_side::paths() {
+        paths[path] = operations;
+    }
     for (command, path) in COMMANDS {
         paths[path] = json!({ "post": operate(command) });
     }
@@ -56,9 +61,17 @@ pub fn document() -> Value {
         "components": {
             "securitySchemes": { "token": { "type": "http", "scheme": "bearer",
                 "description": "Needed as soon as the API listens beyond loopback; /healthz and /readyz are open." } },
-            "schemas": schemas::all(),
+            "schemas": all_schemas(),
         },
     })
+}
+
+fn all_schemas() -> Value {
+    let (mut all, more) = (schemas::all(), event_side::schemas());
+    for (name, schema) in more.as_object().into_iter().flatten() {
+        all[name] = schema.clone();
+    }
+    all
 }
 
 /// Returns every (path, method) of the document.
