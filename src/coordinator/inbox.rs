@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::catalogue::{Catalogue, EventSchemas, Refusal};
 use super::handle::{StartError, Started};
-use super::held_keys::{HeldKeys, WAITS};
+use super::held_keys::{HeldKeys, Holding, WAITS};
 use super::run::input_hash;
 use super::shard::{Message, Router, Shared, StartRun};
 use super::start::{Options, begin_trace};
@@ -263,7 +263,8 @@ impl Intake {
                 }
             }
             if let Some(detail) = conflict {
-                this.put_aside(taken, Aside::new("key_conflict", detail)).await;
+                let holding = this.held.hold(taken.partition_key.as_deref());
+                this.put_aside(taken, Aside::new("key_conflict", detail), holding).await;
                 return;
             }
             if there_already {
@@ -360,14 +361,16 @@ impl Intake {
 
     /// Puts a message aside in a task of its own.
     fn aside(self: &Arc<Self>, taken: Taken, aside: Aside, permit: tokio::sync::OwnedSemaphorePermit) {
+        // Noted at once: the next one of its key may be at hand already.
+        let holding = self.held.hold(taken.partition_key.as_deref());
         let this = Arc::clone(self);
         tokio::spawn(async move {
-            this.put_aside(taken, aside).await;
+            this.put_aside(taken, aside, holding).await;
             drop(permit);
         });
     }
 
-    async fn put_aside(&self, taken: Taken, aside: Aside) {
+    async fn put_aside(&self, taken: Taken, aside: Aside, holding: Holding) {
         tracing::warn!(
             reason = aside.reason,
             detail = aside.detail,
@@ -387,8 +390,6 @@ impl Intake {
             first_at: taken.published_at,
             last_at: self.shared.clock.now(),
         };
-        // Before it is put aside: the next one of its key may be at hand already.
-        let holding = self.held.hold(taken.partition_key.as_deref());
         if !planted::is("poison_is_dropped") && self.bus.dead_letter(letter).await.is_err() {
             taken.ack.later(LATER).await;
             return;

@@ -80,7 +80,7 @@ async fn what_is_put_aside_is_listed_corrected_given_again_and_dropped() {
     assert_eq!(outputs(&dev, 1).await, ["later"], "poison blocks nobody, and later events of its key pass");
 
     let invalid = found.iter().find(|letter| letter.reason == "invalid_data").unwrap();
-    assert_eq!(invalid.pointers, ["/id", "/"], "every place: {}", invalid.detail);
+    assert_eq!(invalid.pointers, ["/id", "/size"], "every place: {}", invalid.detail);
     assert_eq!((invalid.key.as_deref(), invalid.id.as_deref()), (Some("K"), Some("1")));
     assert_eq!((invalid.consumer.as_str(), invalid.subject.as_str()), ("backstitch", "events.thing.happened.v1"));
     assert_eq!((invalid.stream_sequence, invalid.attempts), (1, 1));
