@@ -33,9 +33,9 @@ pub fn run(command: &Command) -> Outcome {
                 output::line(format!("{file}: no mistakes; {} services", config.services.len()))?;
                 return Ok(());
             }
-            report(&[], *output)
+            report(&[], *output, None)
         }
-        Err(findings) => report(&findings, *output),
+        Err(findings) => report(&findings, *output, None),
     }
 }
 

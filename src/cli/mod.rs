@@ -8,6 +8,7 @@ pub mod demo;
 mod diagnostics;
 mod doctor;
 pub mod exit;
+mod fmt;
 mod health;
 mod input;
 mod journal;
@@ -76,6 +77,8 @@ enum Command {
     Dev(serve::DevArgs),
     /// Checks saga files, schemas and the configuration; starts nothing.
     Validate(validate::Args),
+    /// Writes saga files in their normal form; keeps comments, never changes the meaning.
+    Fmt(fmt::Args),
     /// Checks the configuration.
     #[command(subcommand)]
     Config(config::Command),
@@ -169,6 +172,7 @@ async fn run(command: Command) -> Outcome {
         Command::Serve(args) => serve::serve(args).await,
         Command::Dev(args) => serve::dev(args).await,
         Command::Validate(args) => validate::run(&args),
+        Command::Fmt(args) => fmt::run(&args),
         Command::Config(command) => config::run(&command),
         Command::Publish(args) => publish::run(args).await,
         Command::Start(args) => runs::start(args).await,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::diagnostics::{Format, report};
+use super::diagnostics::{Deny, Format, report};
 use super::exit::{Failure, Outcome};
 use super::output;
 use crate::app::{Sources, load};
@@ -18,7 +18,10 @@ pub struct Args {
     /// The configuration, for the services' names [default: ./backstitch.yaml].
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// For people, programs, or a GitHub workflow.
+    /// Takes warnings for mistakes.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    deny: Option<Deny>,
+    /// For people, programs, a GitHub workflow, or a code scanner.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Format,
 }
@@ -39,7 +42,7 @@ pub fn run(args: &Args) -> Outcome {
     match load::load(config.as_ref(), &sources) {
         Ok(loaded) => {
             findings.extend(loaded.warnings);
-            report(&findings, args.output)?;
+            report(&findings, args.output, args.deny)?;
             if args.output == Format::Human {
                 let sagas: Vec<String> = loaded
                     .catalogue
@@ -53,7 +56,7 @@ pub fn run(args: &Args) -> Outcome {
         }
         Err(found) => {
             findings.extend(found);
-            report(&findings, args.output)
+            report(&findings, args.output, args.deny)
         }
     }
 }

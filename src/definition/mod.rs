@@ -6,14 +6,18 @@ mod codes;
 mod diagnostic;
 mod expressions;
 mod file;
+mod format;
 #[cfg(test)]
 mod fuzz;
 mod kinds;
+pub mod language;
 mod locate;
 pub mod model;
 mod outcome;
 mod policy;
 mod reader;
+#[cfg(test)]
+mod robust;
 mod rules;
 mod step;
 #[cfg(test)]
@@ -25,6 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use codes::CODES;
 pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Severity, Style, render_all};
+pub use format::{Unformatted, format};
 pub use model::*;
 pub use step::{STEPS_MAX, SWITCH_DEPTH_MAX};
 pub use yaml::{DEPTH_MAX, FILE_BYTES_MAX, NODES_MAX};

@@ -7,6 +7,9 @@ use super::{Entry, Finding};
 use crate::id::EventType;
 use crate::payload::Payload;
 
+/// The schema of saga files, for editors: no event type's.
+const SAGA_FILES: &str = "saga.schema.json";
+
 /// What a path says.
 enum Role {
     Schema(EventType),
@@ -72,7 +75,7 @@ fn whole(path: &str, message: String) -> Finding {
 fn role(path: &str) -> Result<Role, String> {
     let mut parts = path.rsplit(['/', '\\']);
     let file = parts.next().unwrap_or_default();
-    let Some(stem) = file.strip_suffix(".json") else {
+    let Some(stem) = file.strip_suffix(".json").filter(|_| file != SAGA_FILES) else {
         return Ok(Role::Other);
     };
     let folder = parts.next().filter(|folder| !matches!(*folder, "" | "." | ".."));

@@ -133,6 +133,7 @@ mod tests {
             ),
             ("schemas/order.placed/v2.from-v1.jq", "."),
             ("schemas/order.placed/policy.yaml", "compatibility: none"),
+            ("schemas/saga.schema.json", "no event type's"),
             ("b.c/v1.json", r#"{"$schema": "http://json-schema.org/draft-07/schema#", "type": "string"}"#),
         ])
         .unwrap();
