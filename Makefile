@@ -9,7 +9,7 @@ help:
 	@echo 'make check   formatting and lints'
 	@echo 'make bench   find or fetch nats-server, build for speed, measure (about two minutes)'
 	@echo 'make sim     random sagas and faults against the core: SIM_RUNS=100000 make sim'
-	@echo 'make planted plant one mistake after the other into the core; each must be found'
+	@echo 'make planted plant one mistake after the other into core, coordinator and journal; each must be found'
 	@echo 'make nats    find or fetch nats-server, nothing else'
 
 nats:
@@ -33,7 +33,7 @@ sim:
 	@SIM_RUNS=$${SIM_RUNS:-200000} $(CARGO) test --release --test sim random_runs -- --nocapture
 
 planted:
-	@echo '==> planted mistakes: each is found within 4,000 seeds, about ten seconds, by the promise that is named'
+	@echo '==> planted mistakes: each is found within some seeds, about ten seconds, by the promise that is named'
 	@$(CARGO) test --features planted --test sim planted -- --nocapture
 
 check:

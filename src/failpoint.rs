@@ -2,12 +2,10 @@
 //! environment variable. In a build for use (no debug assertions) it is an empty function and the names
 //! are nowhere in the program.
 
-/// Every place by its name, in the order in which work passes them.
+/// Every place by its name.
 #[cfg(debug_assertions)]
 pub const ALL: &[&str] = &[
     "definitions.stored",
-    "recovery.adopting",
-    "recovery.adopted",
     "intake.taken",
     "intake.marked",
     "intake.before_ack",
@@ -18,6 +16,9 @@ pub const ALL: &[&str] = &[
     "commit.outbox_handed_over",
     "attempt.before_send",
     "attempt.answered",
+    // The ones before leave open runs to read back.
+    "recovery.adopting",
+    "recovery.adopted",
     "outbox.before_publish",
     "outbox.published",
     "outbox.noted",

@@ -48,7 +48,6 @@ pub const COORDINATOR: &[&str] = &[
     "restart_forgets_the_outbox",
     "restart_forgets_timers",
     "restart_forgets_attempts",
-    "early_timer_is_forgotten",
     "epoch_stands_still",
     "lock_goes_to_everybody",
     "lock_is_never_passed_on",

@@ -176,7 +176,11 @@ impl Shard {
     /// Runs until every sender has gone.
     pub async fn work(mut self) {
         loop {
-            let sleep = self.timers.sleep(self.shared.clock.now()).unwrap_or(Duration::from_secs(3_600));
+            // Timers do not fire while the process drains: one that is due must not keep this loop turning
+            // (issue 3).
+            let draining = self.shared.draining.load(Ordering::Relaxed);
+            let next = if draining { None } else { self.timers.sleep(self.shared.clock.now()) };
+            let sleep = next.unwrap_or(Duration::from_secs(3_600));
             tokio::select! {
                 biased;
                 Some(pending) = self.commits.next(), if !self.commits.is_empty() => {
@@ -344,7 +348,6 @@ impl Shard {
                 }
             }
             Ok(moved) => self.commit(id, moved, now, None, reply, None),
-            Err(Rejected::Early { .. }) if planted::is("early_timer_is_forgotten") => {}
             Err(Rejected::Early { due }) => {
                 // The clock went back: wait again.
                 if let Some(timer) = saga::outstanding(&run.state).into_iter().find_map(|command| match command {

@@ -5,7 +5,7 @@
 //! A kill does not lose what the kernel has taken, so this says nothing about power cuts; those have a
 //! test of their own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use backstitch::request::Direction;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 
+use crate::checker;
 use crate::rig::{LONG, Rig, SAGA, alone, order, run_of};
 
 /// A kill with fewer calls under way does not count.
@@ -189,35 +190,8 @@ async fn every_acknowledged_start_ends_whatever_is_killed() {
     println!("{} arrivals, {repeated} of them repeats of a key, at most {most} of one", bout.ledger.arrivals.len());
     assert!(repeated > 0, "no kill hit a call: the test shows nothing");
     assert_eq!(wrong_effects(&bout), Vec::<String>::new());
-    keys_are_stable(&bout.ledger);
-    one_trace_for_each_run(&bout.ledger);
-}
-
-/// One trace and one correlation id for each run, over all lives.
-fn one_trace_for_each_run(ledger: &Report) {
-    let mut by_run: BTreeMap<&str, BTreeSet<(&str, &str)>> = BTreeMap::new();
-    for arrival in &ledger.arrivals {
-        let trace = arrival.traceparent.as_deref().and_then(|text| text.get(3..35)).expect("every call has a trace");
-        let correlation = arrival.correlation_id.as_deref().expect("every call has a correlation id");
-        by_run.entry(&arrival.run).or_default().insert((trace, correlation));
-    }
-    assert!(by_run.values().all(|pairs| pairs.len() == 1), "a trace broke over a restart");
-}
-
-/// One key for each (run, step, direction), over all lives; no key for two of them.
-fn keys_are_stable(ledger: &Report) {
-    let mut by_effect: BTreeMap<(String, String, Direction), BTreeSet<String>> = BTreeMap::new();
-    let mut by_key: BTreeMap<String, BTreeSet<(String, String)>> = BTreeMap::new();
-    for arrival in ledger.arrivals.iter().filter(|arrival| arrival.direction != Direction::Check) {
-        let key = arrival.key.clone().expect("every call carries a key");
-        by_effect
-            .entry((arrival.run.clone(), arrival.step.clone(), arrival.direction))
-            .or_default()
-            .insert(key.clone());
-        by_key.entry(key).or_default().insert((arrival.run.clone(), arrival.step.clone()));
-    }
-    assert!(by_effect.values().all(|keys| keys.len() == 1), "a key changed over a restart");
-    assert!(by_key.values().all(|effects| effects.len() == 1), "two steps share a key");
+    assert_eq!(checker::keys(&bout.ledger), Vec::<String>::new());
+    assert_eq!(checker::traces(&bout.ledger), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,7 @@ mod random;
 mod rng;
 mod scenarios;
 mod services;
+mod shell;
 mod spec;
 mod table;
 mod world;

@@ -322,6 +322,11 @@ impl Orchestrator {
         child.wait().await.ok()
     }
 
+    /// True when the process has ended, whoever ended it.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
+    }
+
     /// Ends the process with SIGTERM, which drains it.
     pub async fn stop(&mut self) -> Option<ExitStatus> {
         let mut child = self.child.take()?;

@@ -1,0 +1,41 @@
+//! Every mistake that can be planted into the coordinator is found by a random story: `make planted`.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use backstitch::planted::{COORDINATOR, plant};
+
+use super::story::tell;
+
+/// Stories in which a mistake may stay hidden: about ten seconds.
+const SEEDS: u64 = 400;
+
+#[test]
+fn every_planted_mistake_of_the_coordinator_is_found() {
+    for seed in 1..40 {
+        assert_eq!(tell(seed).0, Vec::<String>::new(), "seed {seed} without a mistake");
+    }
+    let mut hidden = Vec::new();
+    let only = std::env::var("PLANTED").ok();
+    for name in COORDINATOR.iter().filter(|name| only.as_deref().is_none_or(|only| only == **name)) {
+        plant(Some(name));
+        let begun = Instant::now();
+        let found = (1..=SEEDS).find_map(|seed| match catch_unwind(AssertUnwindSafe(|| tell(seed).0)) {
+            Ok(violations) => violations.first().map(|first| (seed, first.clone())),
+            Err(_) => Some((seed, "an assertion".to_owned())),
+        });
+        plant(None);
+        match found {
+            Some((seed, why)) => {
+                let why: String = why.lines().next().unwrap_or_default().chars().take(110).collect();
+                println!("{name:36} seed {seed:5}, {:5} ms: {why}", begun.elapsed().as_millis());
+            }
+            None => {
+                println!("{name:36} hidden");
+                hidden.push(*name);
+            }
+        }
+    }
+    println!("coordinator: {} planted, {} found", COORDINATOR.len(), COORDINATOR.len() - hidden.len());
+    assert!(hidden.is_empty(), "not found in {SEEDS} stories each: {hidden:?}");
+}
