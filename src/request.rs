@@ -23,6 +23,16 @@ pub struct Request {
     /// Sent as `application/json`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Payload>,
+    /// An answer to the same key that is young enough may stand in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheUse>,
+}
+
+/// `cache: {key, ttl}`, resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheUse {
+    pub key: String,
+    pub ttl: Span,
 }
 
 /// What a call is for: the `Saga-Direction` header.

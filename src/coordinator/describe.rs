@@ -1,11 +1,11 @@
 //! Says what a fact means in one line for people.
 
 use super::view::HistoryEntry;
-use crate::definition::{SagaDefinition, StepIndex};
+use crate::definition::{Part, SagaDefinition};
 use crate::payload::Payload;
 use crate::problem::Problem;
 use crate::request::{Direction, Effect};
-use crate::saga::{Emission, Fact, Fate, Outcome, SettleCause, SkipReason, UndoEnd};
+use crate::saga::{Emission, Fact, Fate, Outcome, ScopeAt, SettleCause, SkipReason, StepAt, UndoEnd};
 use crate::time::Timestamp;
 
 /// Returns a fact as an entry of a run's history.
@@ -38,7 +38,7 @@ fn because(problem: Option<&Problem>) -> String {
 }
 
 fn line(definition: &SagaDefinition, fact: &Fact, at: Timestamp) -> String {
-    let path = |step: &StepIndex| &*definition.step(*step).path;
+    let path = |step: &StepAt| step.path(definition);
     match fact {
         Fact::RunStarted(begun) => match &begun.key {
             Some(key) => format!("run of {} v{} started, key {key}", begun.saga, begun.version),
@@ -52,9 +52,57 @@ fn line(definition: &SagaDefinition, fact: &Fact, at: Timestamp) -> String {
             SkipReason::Operator => format!("{}: skipped by an operator", path(step)),
         },
         Fact::ArmTaken { step, arm } => format!("{}: takes branch {}", path(step), arm + 1),
-        Fact::StepStarted { step, request, attempt, .. } => {
-            format!("{}: attempt {attempt}: {} {} at {}", path(step), request.method, request.target, request.service)
+        Fact::StepStarted { step, request, attempt, round, .. } => {
+            let round = if *round > 0 { format!("#{round}") } else { String::new() };
+            let call = format!("{} {} at {}", request.method, request.target, request.service);
+            format!("{}{round}: attempt {attempt}: {call}", path(step))
         }
+        Fact::RoundEnded { step, due } => format!("{}: not yet, asks again in {}", path(step), due.since(at)),
+        Fact::PageEnded { step, .. } => format!("{}: a page has come", path(step)),
+        Fact::BlockEntered { block } => match block.owner(definition) {
+            Some(owner) => format!("{}: {}", path(&owner), entered(definition, block)),
+            None => "begins".to_owned(),
+        },
+        Fact::BranchesEntered { step } => format!("{}: its branches begin", path(step)),
+        Fact::ItemsListed { step, items } => {
+            let count = items.read::<Vec<Payload>>().map_or(0, |items| items.len());
+            format!("{}: {count} items", path(step))
+        }
+        Fact::AwaitStarted { step, direction, wanted, due } => {
+            let types: Vec<&str> = wanted.types.iter().map(|event| event.as_str()).collect();
+            let until = due.map(|due| format!(" until {due}")).unwrap_or_default();
+            format!("{}{}: waits for {}{until}", path(step), direction_word(*direction), types.join(", "))
+        }
+        Fact::EventTaken { step, direction, event, key, .. } => {
+            format!("{}{}: {event} {key} has come", path(step), direction_word(*direction))
+        }
+        Fact::AwaitEnded { step, direction, problem, due } => {
+            let next = due.map(|due| format!(", emitted again in {}", due.since(at))).unwrap_or_default();
+            format!("{}{}: no{}{next}", path(step), direction_word(*direction), because(problem.as_ref()))
+        }
+        Fact::AskStarted { step, title, .. } => format!("{}: asks: {title}", path(step)),
+        Fact::ChildStarted { step, direction, child } => {
+            let word = if child.undo_of.is_some() { "undoes" } else { "starts" };
+            format!("{}{}: {word} {} as run {}", path(step), direction_word(*direction), child.saga, child.run)
+        }
+        Fact::ChildEnded { step, direction, completed } => {
+            let word = if *completed { "completed" } else { "compensated" };
+            format!("{}{}: the child run is {word}", path(step), direction_word(*direction))
+        }
+        Fact::ScopeSettling { scope, cause, problem, undo, .. } => {
+            let what = match (cause, undo) {
+                (SettleCause::Lost, _) => "is not needed",
+                (_, true) => "has failed and is undone",
+                (_, false) => "has failed; what is unknown is cleared",
+            };
+            format!("{} {what}{}", scope_word(definition, scope), because(Some(problem)))
+        }
+        Fact::ScopeUndoing { scope } => format!("{}: undoing begins", scope_word(definition, scope)),
+        Fact::ScopeEnded { scope } => format!("{}: nothing of it is left open", scope_word(definition, scope)),
+        Fact::ParkingWanted { step, reason, .. } => {
+            format!("{}: needs a person: {reason}; what is in flight is awaited", path(step))
+        }
+        Fact::StepExpired { step } => format!("{}: its time is over", path(step)),
         Fact::AttemptStarted { step, direction, attempt } => {
             format!("{}{}: attempt {attempt}", path(step), direction_word(*direction))
         }
@@ -98,7 +146,7 @@ fn line(definition: &SagaDefinition, fact: &Fact, at: Timestamp) -> String {
         }
         Fact::StepWithdrawn { step } => format!("{}: withdrawn", path(step)),
         Fact::ClearingBegan { step } => format!("{}: unknown and handled, so it is undone first", path(step)),
-        Fact::FailureHandled { step } => format!("{}: its failure is handled, the run goes on", path(step)),
+        Fact::FailureHandled { step, .. } => format!("{}: its failure is handled, the run goes on", path(step)),
         Fact::EventEmitted { emission, event, id, dead, .. } => {
             let from = match emission {
                 Emission::Step(step) => format!("{}: ", path(step)),
@@ -110,11 +158,12 @@ fn line(definition: &SagaDefinition, fact: &Fact, at: Timestamp) -> String {
                 Some(why) => format!("{from}{event} {id} goes to dead letters: {why}"),
             }
         }
-        Fact::SettlingBegan { cause, problem } => {
+        Fact::SettlingBegan { cause, problem, .. } => {
             let word = match cause {
                 SettleCause::Failed => "failed",
                 SettleCause::Cancelled => "cancelled",
                 SettleCause::Deadline => "past its timeout",
+                SettleCause::Lost => "not needed",
             };
             format!("the run is {word}{}; what is in flight is awaited", because(Some(problem)))
         }
@@ -137,5 +186,35 @@ fn line(definition: &SagaDefinition, fact: &Fact, at: Timestamp) -> String {
         Fact::Noted { text } => text.clone(),
         Fact::RunEnded { completed: true, .. } => "completed".to_owned(),
         Fact::RunEnded { completed: false, .. } => "compensated".to_owned(),
+    }
+}
+
+fn entered(definition: &SagaDefinition, block: &crate::saga::BlockAt) -> String {
+    match definition.block(block.block).part {
+        Part::Root => "begins".to_owned(),
+        Part::Arm(arm) => format!("takes branch {}", arm + 1),
+        Part::Branch(branch) => format!("branch {} begins", branch + 1),
+        Part::Item => {
+            let item = block.items.iter().last().unwrap_or_default();
+            format!("item {item} begins")
+        }
+        Part::Body => "begins".to_owned(),
+        Part::Handler(handler) => format!("catch {} takes over", handler + 1),
+        Part::Fallback => "its fallback takes over".to_owned(),
+        Part::OnTimeout => "nothing came in time".to_owned(),
+    }
+}
+
+fn scope_word(definition: &SagaDefinition, scope: &ScopeAt) -> String {
+    match scope {
+        ScopeAt::Step(step) => step.path(definition).into_owned(),
+        ScopeAt::Block(block) => {
+            let owner = block.owner(definition).map(|owner| owner.path(definition).into_owned()).unwrap_or_default();
+            match definition.block(block.block).part {
+                Part::Item => format!("{owner}[{}]", block.items.iter().last().unwrap_or_default()),
+                Part::Branch(branch) => format!("{owner}, branch {}", branch + 1),
+                Part::Root | Part::Arm(_) | Part::Body | Part::Handler(_) | Part::Fallback | Part::OnTimeout => owner,
+            }
+        }
     }
 }

@@ -6,21 +6,21 @@ use futures_util::FutureExt;
 
 use super::spans::attempt_span;
 use crate::connector::{Call, CallHeaders, Connector};
-use crate::definition::{Compensate, KeyPlace, SagaDefinition, StepIndex};
+use crate::definition::{Action, Compensate, KeyPlace, SagaDefinition};
 use crate::problem::{Problem, kind};
 use crate::request::{Again, Attempt, Direction, Effect, Request};
-use crate::saga::SagaState;
+use crate::saga::{SagaState, StepAt};
 use crate::time::Span;
 
 /// Builds the call of an attempt that the state has in flight. None if the state has no such attempt.
 pub fn call(
     definition: &SagaDefinition,
     state: &SagaState,
-    step: StepIndex,
+    step: StepAt,
     direction: Direction,
     attempt: u32,
 ) -> Option<Call> {
-    let rule = definition.step(step);
+    let rule = definition.step(step.step);
     let at = state.step(step);
     let in_header = rule.idempotency.place == KeyPlace::Header("idempotency-key".to_owned());
     let (request, key, timeout, forward_key): (&Request, Option<String>, Span, Option<String>) = match direction {
@@ -39,15 +39,21 @@ pub fn call(
         }
     };
     let begun = &state.begun;
+    let path = step.path(definition);
+    // A round of a poll is an effect of its own.
+    let name = match (&rule.action, direction) {
+        (Action::Poll(_), Direction::Forward) => format!("{path}#{}", at.round),
+        _ => path.clone().into_owned(),
+    };
     Some(Call {
         request: request.clone(),
         timeout: timeout.to_std(),
         headers: CallHeaders {
             idempotency_key: key,
-            trace: begun.trace.with_span(attempt_span(begun.run, &rule.path, direction, attempt)),
+            trace: begun.trace.with_span(attempt_span(begun.run, &path, direction, attempt)),
             correlation_id: begun.correlation_id.clone(),
             run: begun.run.to_string(),
-            step: rule.path.to_string(),
+            step: name,
             direction,
             forward_key,
         },

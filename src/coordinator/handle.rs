@@ -176,6 +176,7 @@ impl Handle {
             input_hash: input_hash(&input),
             input,
             event: None,
+            parent_run: None,
         };
         let (reply, answer) = oneshot::channel();
         let start = StartRun { definition: Arc::clone(&entry.definition), start, inbox: None, reply };

@@ -356,6 +356,7 @@ impl Intake {
             input_hash: input_hash(&input),
             input,
             event: Some(scope.event.clone()),
+            parent_run: None,
         })
     }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::run::{Move, Run};
 use super::spans::Spans;
-use crate::definition::{Action, StepIndex};
+use crate::definition::Action;
 use crate::journal::Stats;
-use crate::saga::{Fact, Fate, UndoEnd};
+use crate::saga::{Fact, Fate, StepAt, UndoEnd};
 use crate::telemetry;
 use crate::time::Timestamp;
 
@@ -27,7 +27,7 @@ impl Metrics {
                 Fact::AttemptEnded { step, direction, effect, fate, .. } => {
                     let service = service(run, *step);
                     self.0.attempts.with(&[service, direction.as_str(), effect.as_str()]).inc();
-                    if let Some(launched) = moved.launched_at {
+                    if let Some(launched) = moved.launched_at(*step) {
                         self.0.attempt_seconds.with(&[service]).observe(at.since(launched).to_std());
                     }
                     if matches!(fate, Fate::RetryAt(_)) {
@@ -101,10 +101,21 @@ impl Metrics {
     }
 }
 
-fn service(run: &Run, step: StepIndex) -> &str {
-    match &run.definition.step(step).action {
+fn service(run: &Run, step: StepAt) -> &str {
+    match &run.definition.step(step.step).action {
         Action::Call(call) => call.service.as_str(),
+        Action::Poll(poll) => poll.call.service.as_str(),
         // An undo of a `set` calls a service that its own rule names.
-        Action::Set(_) | Action::Emit(_) | Action::Wait(_) | Action::Switch(_) | Action::Fail(_) => "",
+        Action::Set(_)
+        | Action::Emit(_)
+        | Action::Wait(_)
+        | Action::Switch(_)
+        | Action::Fail(_)
+        | Action::Await(_)
+        | Action::Ask(_)
+        | Action::Parallel(_)
+        | Action::For(_)
+        | Action::Try(_)
+        | Action::Run(_) => "",
     }
 }

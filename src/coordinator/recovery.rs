@@ -77,13 +77,21 @@ pub fn rebuild(
     }
     for (at, bytes) in facts {
         let fact = saga::decode(&bytes).map_err(|error| error.to_string())?;
-        let launched_at = run.state.active.map(|step| run.state.step(step).launched_at);
+        let launched_at = fact_step(&fact).map(|step| run.state.step(step).launched_at);
         saga::evolve(&definition, &mut run.state, &fact, at);
         if at >= spans_since {
             spans.record_again(&run, fact, launched_at, at);
         }
     }
     Ok(run)
+}
+
+/// Returns the step of a fact that ends an attempt.
+fn fact_step(fact: &Fact) -> Option<saga::StepAt> {
+    match fact {
+        Fact::AttemptEnded { step, .. } | Fact::AttemptInterrupted { step, .. } => Some(*step),
+        _ => None,
+    }
 }
 
 /// Returns the order in which runs queue for locks again: holders first, then by start.

@@ -6,9 +6,9 @@ use super::locks::Locks;
 use super::run::Run;
 use super::shard::OpenFilter;
 use super::view::{ParkedView, RunSummary, RunView, StepView, UndoView};
-use crate::definition::{Action, SagaDefinition, StepIndex};
+use crate::definition::{SagaDefinition, StepIndex};
 use crate::payload::Payload;
-use crate::saga::{Activity, LockState, Phase, SagaState, StepStatus, UndoEnd, UndoStatus, remedies};
+use crate::saga::{Activity, LockState, Phase, SagaState, StepAt, StepStatus, UndoEnd, UndoStatus, remedies};
 
 /// Returns a run as the API shows it.
 pub fn view(run: &Run, locks: &Locks) -> RunView {
@@ -16,6 +16,7 @@ pub fn view(run: &Run, locks: &Locks) -> RunView {
     let begun = &state.begun;
     let mut notes = state.notes.clone();
     notes.extend(run.broken.clone());
+    let steps = steps(definition, state, &mut notes);
     RunView {
         id: begun.run,
         saga: begun.saga.to_string(),
@@ -31,14 +32,14 @@ pub fn view(run: &Run, locks: &Locks) -> RunView {
         others: state.others.clone(),
         incomplete: state.incomplete,
         parked: state.parked.as_ref().map(|parked| ParkedView {
-            step: definition.step(parked.step).path.to_string(),
+            step: parked.step.path(definition).into_owned(),
             direction: parked.direction.as_str().to_owned(),
             reason: parked.reason.clone(),
             since: parked.since.to_string(),
             remedies: remedies(definition, state).into_iter().map(str::to_owned).collect(),
         }),
         waiting_for: waiting_for(definition, state, locks),
-        steps: (0..definition.steps.len()).map(|at| step(definition, state, at as StepIndex)).collect(),
+        steps,
         notes,
         started_at: state.started_at.to_string(),
         ended_at: state.ended_at.map(|at| at.to_string()),
@@ -60,23 +61,76 @@ fn waiting_for(definition: &SagaDefinition, state: &SagaState, locks: &Locks) ->
         let holder = locks.holder(name).map(|run| format!(", held by run {run}")).unwrap_or_default();
         return Some(format!("the lock `{name}`{holder}"));
     }
-    let step = state.active?;
-    let path = &definition.step(step).path;
-    match state.step(step).activity {
-        Activity::Sleeping { due } => Some(format!("`{path}` until {due}")),
+    // What is in flight says most; else what waits, in the order of the file.
+    let in_flight = state.active.iter().find(|step| state.step(**step).in_flight());
+    let step = *in_flight.or(state.active.first())?;
+    let path = step.path(definition);
+    let more = match state.active.len() {
+        0 | 1 => String::new(),
+        count => format!(", and {} more", count - 1),
+    };
+    let until = |due: Option<crate::time::Timestamp>| due.map(|due| format!(" until {due}")).unwrap_or_default();
+    let at = state.step(step);
+    let what = match at.activity {
+        Activity::Sleeping { due } => format!("`{path}` until {due}"),
         Activity::RetryAt { due, direction } => {
             let word = direction.as_str();
-            Some(format!("the next attempt of `{path}` ({word}) at {due}"))
+            format!("the next attempt of `{path}` ({word}) at {due}")
         }
         Activity::InFlight { direction, attempt } => {
-            Some(format!("the answer to attempt {attempt} of `{path}` ({})", direction.as_str()))
+            format!("the answer to attempt {attempt} of `{path}` ({})", direction.as_str())
         }
-        Activity::Idle | Activity::AskPending | Activity::Interrupted { .. } => None,
-    }
+        Activity::Awaiting { due, .. } => {
+            let types: Vec<&str> =
+                at.wanted.iter().flat_map(|wanted| wanted.types.iter().map(|event| event.as_str())).collect();
+            format!("{} at `{path}`{}", types.join(" or "), until(due))
+        }
+        Activity::Asking { due } => {
+            let title = at.asked.as_ref().map(|asked| asked.title.as_str()).unwrap_or_default();
+            format!("an answer at `{path}`: {title}{}", until(due))
+        }
+        Activity::Child { direction } => {
+            let child = if direction == crate::request::Direction::Compensate { &at.undo.child } else { &at.child };
+            let run = child.as_ref().map(|child| child.run.to_string()).unwrap_or_default();
+            format!("the run {run} at `{path}`")
+        }
+        Activity::Idle | Activity::AskPending | Activity::Interrupted { .. } => return None,
+    };
+    Some(what + &more)
 }
 
-fn step(definition: &SagaDefinition, state: &SagaState, index: StepIndex) -> StepView {
-    let (rule, at) = (definition.step(index), state.step(index));
+/// Item steps that a view lists: what a person reads, and a page still carries.
+const ITEM_STEPS_MAX: usize = 2_000;
+
+/// Lists the steps of the file in its order, and behind each those of the items that were begun.
+fn steps(definition: &SagaDefinition, state: &SagaState, notes: &mut Vec<String>) -> Vec<StepView> {
+    let mut out = Vec::with_capacity(definition.steps.len());
+    let mut items = 0;
+    let mut left_out = 0_usize;
+    for (index, rule) in definition.steps.iter().enumerate() {
+        let index = index as StepIndex;
+        if rule.items == 0 {
+            out.push(step(definition, state, index.into()));
+            continue;
+        }
+        let from = StepAt::from(index).items_from();
+        for at in state.steps.range(from..).map(|(at, _)| *at).take_while(|at| at.step == index) {
+            if items < ITEM_STEPS_MAX {
+                out.push(step(definition, state, at));
+                items += 1;
+            } else {
+                left_out += 1;
+            }
+        }
+    }
+    if left_out > 0 {
+        notes.push(format!("{left_out} more steps of items are in the history"));
+    }
+    out
+}
+
+fn step(definition: &SagaDefinition, state: &SagaState, index: StepAt) -> StepView {
+    let (rule, at) = (definition.step(index.step), state.step(index));
     let undo = match at.undo.status {
         UndoStatus::NotStarted => None,
         UndoStatus::Undoing => Some("undoing"),
@@ -86,9 +140,9 @@ fn step(definition: &SagaDefinition, state: &SagaState, index: StepIndex) -> Ste
         UndoStatus::Ended(UndoEnd::Skipped) => Some("undo_skipped"),
     };
     StepView {
-        id: rule.path.to_string(),
-        kind: kind(&rule.action).to_owned(),
-        status: at.status_word().to_owned(),
+        id: index.path(definition).into_owned(),
+        kind: rule.action.word().to_owned(),
+        status: status(definition, state, index).to_owned(),
         attempts: at.attempts_used,
         key: at.key_sent(),
         output: at.output.clone(),
@@ -107,15 +161,26 @@ fn step(definition: &SagaDefinition, state: &SagaState, index: StepIndex) -> Ste
     }
 }
 
-const fn kind(action: &Action) -> &'static str {
-    match action {
-        Action::Call(_) => "call",
-        Action::Emit(_) => "emit",
-        Action::Set(_) => "set",
-        Action::Wait(_) => "wait",
-        Action::Switch(_) => "switch",
-        Action::Fail(_) => "fail",
+/// Returns the word for a step. One with others inside that failed says what became of those.
+fn status(definition: &SagaDefinition, state: &SagaState, at: StepAt) -> &'static str {
+    let step = state.step(at);
+    let composite = definition.step(at.step).action.is_composite();
+    if composite && step.status == StepStatus::Begun && state.end.is_some() {
+        return "undone";
     }
+    if step.status == StepStatus::NotStarted && lost(definition, state, at) {
+        return "lost";
+    }
+    step.status_word()
+}
+
+/// True for a step in a branch that lost a race.
+fn lost(definition: &SagaDefinition, state: &SagaState, at: StepAt) -> bool {
+    std::iter::once(at).chain(at.around(definition)).any(|at| {
+        let block = at.block(definition);
+        matches!(definition.block(block.block).part, crate::definition::Part::Branch(_))
+            && state.lost(&block)
+    })
 }
 
 /// Returns what the journal keeps of a finished run: its view.
@@ -170,7 +235,7 @@ pub fn list_open<'a>(runs: impl Iterator<Item = &'a Run>, wanted: &OpenFilter) -
 fn open_summary(run: &Run) -> RunSummary {
     let (definition, state) = (&*run.definition, &run.state);
     let begun = &state.begun;
-    let at = state.parked.as_ref().map(|parked| parked.step).or(state.active).or(match state.phase {
+    let at = state.parked.as_ref().map(|parked| parked.step).or(state.active.first().copied()).or(match state.phase {
         Phase::Forward | Phase::Settling | Phase::Undo => state.cursor,
         Phase::Done => None,
     });
@@ -184,7 +249,7 @@ fn open_summary(run: &Run) -> RunSummary {
         correlation_id: begun.correlation_id.clone(),
         trace_id: begun.trace.trace_id.to_string(),
         incomplete: state.incomplete,
-        step: at.map(|at| definition.step(at).path.to_string()),
+        step: at.map(|at| at.path(definition).into_owned()),
         error: state.error.clone().or_else(|| parked_problem(state)).map(|problem| problem.title),
         started_at: state.started_at.to_string(),
         ended_at: state.ended_at.map(|at| at.to_string()),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::view::RunView;
@@ -15,7 +16,7 @@ use crate::envelope::Event;
 use crate::id::{EventType, RunId};
 use crate::journal::{Ended, InboxMark, OutboxEntry, SummaryIndex, Tombstone, Transition};
 use crate::payload::Payload;
-use crate::saga::{Command, Fact, Input, Rejected, Rules, SagaState, decide, encode, evolve};
+use crate::saga::{Command, Fact, Input, Rejected, Rules, SagaState, StepAt, decide, encode, evolve};
 use crate::time::Timestamp;
 
 /// Says what is wrong with the data of an event that a run wants to emit.
@@ -46,10 +47,17 @@ pub type Reply = oneshot::Sender<Result<RunView, Rejected>>;
 pub struct Move {
     pub facts: Vec<Fact>,
     pub commands: Vec<Command>,
-    /// When the attempt that this input ended had left.
-    pub launched_at: Option<Timestamp>,
+    /// When the attempts that this input ended or cut off had left.
+    pub launched: SmallVec<[(StepAt, Timestamp); 1]>,
     /// The chain was cut at [`FACTS_PER_COMMIT_MAX`]: give `Continue` after the commit.
     pub cut: bool,
+}
+
+impl Move {
+    /// Returns when the attempt of a step that this move ended had left.
+    pub fn launched_at(&self, step: StepAt) -> Option<Timestamp> {
+        self.launched.iter().find(|(at, _)| *at == step).map(|(_, at)| *at)
+    }
 }
 
 /// What an outbox entry holds.
@@ -82,11 +90,11 @@ impl Run {
         if let Some(why) = &self.broken {
             return Err(Rejected::Conflict(why.clone()));
         }
-        let launched_at = self.state.active.map(|step| self.state.step(step).launched_at);
+        let launched = launched(&self.state, &input);
         let result = catch_unwind(AssertUnwindSafe(|| {
             let rules = Rules { definition: &self.definition, check_event: check.as_ref() };
             let facts = decide(&rules, &self.state, input, now)?;
-            Ok(Move { launched_at, ..carry_on(&rules, &mut self.state, facts, now, go_on) })
+            Ok(Move { launched, ..carry_on(&rules, &mut self.state, facts, now, go_on) })
         }));
         result.unwrap_or_else(|_| {
             let why = "an internal error stopped this run; the others go on; restart to try again, and report it";
@@ -150,9 +158,19 @@ impl Run {
     }
 }
 
+/// Returns when the attempts that an input may end had left.
+fn launched(state: &SagaState, input: &Input) -> SmallVec<[(StepAt, Timestamp); 1]> {
+    let of = |step: StepAt| (step, state.step(step).launched_at);
+    match input {
+        Input::AttemptEnded { step, .. } => SmallVec::from_elem(of(*step), 1),
+        Input::Restarted { .. } => state.active.iter().map(|step| of(*step)).collect(),
+        _ => SmallVec::new(),
+    }
+}
+
 /// Evolves facts and goes on until the core has nothing more to say.
 pub fn carry_on(rules: &Rules, state: &mut SagaState, first: Vec<Fact>, now: Timestamp, go_on: GoOn) -> Move {
-    let mut moved = Move { facts: Vec::with_capacity(4), commands: Vec::new(), launched_at: None, cut: false };
+    let mut moved = Move { facts: Vec::with_capacity(4), commands: Vec::new(), launched: SmallVec::new(), cut: false };
     let mut facts = first;
     loop {
         if facts.is_empty() {

@@ -314,9 +314,7 @@ impl Shard {
         let id = run.id();
         let commands = saga::outstanding(&run.state);
         let epoch = run.epoch;
-        let in_flight = run.state.active.is_some_and(|step| {
-            matches!(run.state.step(step).activity, Activity::InFlight { .. } | Activity::Interrupted { .. })
-        });
+        let in_flight = run.state.active.iter().any(|step| run.state.step(*step).in_flight());
         self.shared.open_runs.fetch_add(1, Ordering::Relaxed);
         self.runs.insert(id, run);
         for command in commands {
@@ -521,6 +519,7 @@ impl Shard {
                 });
             }
             Command::SetTimer { timer, due } => self.timers.set(due, id, timer),
+            Command::AwaitEvents { .. } | Command::ForgetEvents { .. } | Command::StartChild { .. } | Command::CancelChild { .. } | Command::ReleaseChild { .. } => {}
             Command::AcquireLock { name } => {
                 if self.shared.locks.acquire(&name, id) || planted::is("lock_goes_to_everybody") {
                     self.router.send(id, Message::Input { run: id, input: Input::LockGranted, reply: None });

@@ -5,10 +5,9 @@
 use std::borrow::Cow;
 
 use super::run::{Move, Run};
-use crate::definition::StepIndex;
 use crate::id::RunId;
 use crate::request::{Direction, Effect};
-use crate::saga::{Activity, Fact, Final};
+use crate::saga::{Activity, Fact, Final, StepAt};
 use crate::telemetry::names;
 use crate::telemetry::{AttrValue, Counts, EngineSpan, SpanKind, SpanSink, SpanStatus};
 use crate::time::Timestamp;
@@ -74,7 +73,7 @@ impl Spans {
                     });
                 }
                 Fact::AttemptEnded { step, direction, attempt, effect, status, problem, .. } => {
-                    let path = &run.definition.step(*step).path;
+                    let path = &*step.path(&run.definition);
                     let mut attributes = self.step_attributes(run, *step, *direction, *attempt);
                     attributes.push((names::SAGA_OUTCOME, effect.as_str().into()));
                     if let Some(status) = status {
@@ -88,7 +87,7 @@ impl Spans {
                         }
                         (Effect::None | Effect::Maybe, None) => SpanStatus::Error(effect.as_str().to_owned()),
                     };
-                    let started = moved.launched_at.unwrap_or(at);
+                    let started = moved.launched_at(*step).unwrap_or(at);
                     self.0.record(EngineSpan {
                         context: begun.trace.with_span(attempt_span(begun.run, path, *direction, *attempt)),
                         parent: anchor,
@@ -106,10 +105,10 @@ impl Spans {
                 Fact::AttemptInterrupted { step, direction, attempt }
                     if !goes_on(run, *step, (*direction, *attempt)) =>
                 {
-                    let path = &run.definition.step(*step).path;
+                    let path = &*step.path(&run.definition);
                     let mut attributes = self.step_attributes(run, *step, *direction, *attempt);
                     attributes.push((names::SAGA_OUTCOME, Effect::Maybe.as_str().into()));
-                    let started = moved.launched_at.unwrap_or(at);
+                    let started = moved.launched_at(*step).unwrap_or(at);
                     self.0.record(EngineSpan {
                         context: begun.trace.with_span(attempt_span(begun.run, path, *direction, *attempt)),
                         parent: anchor,
@@ -173,7 +172,12 @@ impl Spans {
     pub fn record_again(&self, run: &Run, fact: Fact, launched_at: Option<Timestamp>, at: Timestamp) {
         // An operator's span is numbered by its whole move, which is not known here.
         if !matches!(fact, Fact::OperatorActed { .. }) {
-            let moved = Move { facts: vec![fact], commands: Vec::new(), launched_at, cut: false };
+            let step = match &fact {
+                Fact::AttemptEnded { step, .. } | Fact::AttemptInterrupted { step, .. } => Some(*step),
+                _ => None,
+            };
+            let launched = step.zip(launched_at).into_iter().collect();
+            let moved = Move { facts: vec![fact], commands: Vec::new(), launched, cut: false };
             self.record(run, &moved, at);
         }
     }
@@ -222,10 +226,16 @@ impl Spans {
         attributes
     }
 
-    fn step_attributes(&self, run: &Run, step: StepIndex, direction: Direction, attempt: u32) -> Attributes {
+    fn step_attributes(&self, run: &Run, step: StepAt, direction: Direction, attempt: u32) -> Attributes {
         let mut attributes = self.attributes(run);
-        let (rule, at) = (run.definition.step(step), run.state.step(step));
-        attributes.push((names::SAGA_STEP, AttrValue::Shared(rule.path.clone())));
+        let (rule, at) = (run.definition.step(step.step), run.state.step(step));
+        attributes.push((
+            names::SAGA_STEP,
+            match step.path(&run.definition) {
+                Cow::Borrowed(_) => AttrValue::Shared(rule.path.clone()),
+                Cow::Owned(path) => path.into(),
+            },
+        ));
         attributes.push((names::SAGA_ATTEMPT, attempt.into()));
         attributes.push((names::SAGA_DIRECTION, direction.as_str().into()));
         let request = match direction {
@@ -245,12 +255,18 @@ impl Spans {
 }
 
 /// True when the attempt that was cut off goes on under the same number, or may do so.
-fn goes_on(run: &Run, step: StepIndex, cut_off: (Direction, u32)) -> bool {
+fn goes_on(run: &Run, step: StepAt, cut_off: (Direction, u32)) -> bool {
     match run.state.step(step).activity {
         Activity::InFlight { direction, attempt } | Activity::Interrupted { direction, attempt } => {
             (direction, attempt) == cut_off
         }
-        Activity::Idle | Activity::RetryAt { .. } | Activity::Sleeping { .. } | Activity::AskPending => false,
+        Activity::Idle
+        | Activity::RetryAt { .. }
+        | Activity::Sleeping { .. }
+        | Activity::Awaiting { .. }
+        | Activity::Asking { .. }
+        | Activity::Child { .. }
+        | Activity::AskPending => false,
     }
 }
 

@@ -15,7 +15,7 @@ pub const CODES: &[(&str, &str, &str)] = &[
     ),
     (
         "S003",
-        "A limit: 1 MiB of text, 50,000 values in 64 levels, 500 steps, switches 8 deep.",
+        "A limit: 1 MiB of text, 50,000 values in 64 levels, 5,000 steps, 12 lists inside each other, 4 `for` inside each other, 64 branches.",
         "Split the saga, or let a participant do more of the work.",
     ),
     ("S004", "A key stands twice in one mapping.", "Keep one of them. YAML readers differ in which one they take."),
@@ -32,7 +32,7 @@ pub const CODES: &[(&str, &str, &str)] = &[
     ("S007", "A key that the language does not have.", "Usually a typing mistake; the help names the nearest key."),
     (
         "S008",
-        "A part of the language that this version does not run yet.",
+        "A part of the language that this version does not run yet: webhooks, protocols other than http.",
         "Leave it out; nothing is ever ignored silently.",
     ),
     ("S009", "Something required is missing.", "Add the key that the message names."),
@@ -59,7 +59,7 @@ pub const CODES: &[(&str, &str, &str)] = &[
     (
         "S014",
         "A step without a kind, or with two.",
-        "A step has exactly one of `call`, `emit`, `set`, `wait`, `wait_until`, `switch`, `fail`.",
+        "A step has exactly one of `call`, `emit`, `set`, `wait`, `wait_until`, `switch`, `fail`, `await`, `ask`, `parallel`, `for`, `try`, `poll`, `run`.",
     ),
     ("S015", "A step id that is used twice.", "Ids are unique in the whole file, also across branches."),
     ("S016", "A key that has no meaning where it stands.", "Move it to the step it belongs to."),
@@ -107,19 +107,24 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "Read a step that has one, or its `.status`.",
     ),
     (
+        "S036",
+        "An expression outside a `for` reads a step inside it, of which there is one for each item.",
+        "Read the output of the `for` step: a list of the items' last outputs.",
+    ),
+    (
         "S040",
         "A call that does not say how it is undone.",
         "Add `compensate: { with: … }`, `compensate: none`, or `pivot: true`. The last call on its path may leave it open.",
     ),
     (
         "S041",
-        "An event that is emitted while the run may still be undone.",
+        "An event that is emitted or taken while the run may still be undone.",
         "Emit it last or after the pivot; or say how it is taken back with `compensate: { emit: … }`; or `compensate: none`.",
     ),
     (
         "S043",
         "A step that cannot be the pivot.",
-        "A pivot always runs and takes effect: no `if`, no `optional`, no `switch`, `wait` or `fail`.",
+        "A pivot always runs and takes effect: no `if`, no `optional`, no `switch`, `wait` or `fail`; and not inside a `parallel`, `for` or `try`.",
     ),
     ("S044", "A second pivot on one path.", "There is one point of no return."),
     (
@@ -127,12 +132,16 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "A `switch` with a pivot in one branch leaves another path without one.",
         "Give it an `else`, and every branch a pivot or a `fail` at its end.",
     ),
-    ("S046", "`compensate` or `fail` after the pivot.", "After the pivot the run only goes forward; remove it."),
+    (
+        "S046",
+        "`compensate`, `fail`, a race, a timeout that fails or a `catch` without `keep` after the pivot.",
+        "After the pivot the run only goes forward; remove it.",
+    ),
     ("S047", "A step behind a `fail`.", "It is never reached."),
     ("S048", "A pivot with a `compensate`.", "Remove one of them."),
     (
         "S050",
-        "A path or query parameter that cannot be sent.",
+        "A path or query parameter that cannot be sent, or a path in `where` that no event has.",
         "A path begins with a literal `/`; the host is the service's. An expression is written `${ … }` and fills one segment or query value.",
     ),
     ("S051", "A header that cannot be sent, or is the engine's own.", "Rename or remove it."),

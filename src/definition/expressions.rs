@@ -6,7 +6,7 @@ use super::diagnostic::Finding;
 use super::locate::{floor, locate};
 use super::reader::{At, Reader, Use, Wants, Written, shorten};
 use super::yaml::{Meaning, Node, Yaml};
-use crate::expression::{CompileError, Expression, Root, Template, TextTemplate};
+use crate::expression::{Allowed, CompileError, Expression, Root, Template, TextTemplate};
 use crate::payload::Payload;
 
 impl Reader<'_> {
@@ -33,7 +33,7 @@ impl Reader<'_> {
             return None;
         };
         let offset = inner.as_ptr() as usize - text.as_ptr() as usize;
-        match Expression::compile(inner, roots) {
+        match Expression::compile(inner, Allowed { roots, locals: &self.locals }) {
             Ok(expression) => {
                 self.uses(&expression, node, text, offset, at, Wants::Alone);
                 Some(expression)
@@ -56,7 +56,7 @@ impl Reader<'_> {
             self.find(Finding::new("S006", node.span.clone(), message).help("write a value, or leave the key out"));
             return None;
         }
-        match TextTemplate::compile(&scalar.text, roots) {
+        match TextTemplate::compile(&scalar.text, Allowed { roots, locals: &self.locals }) {
             Ok(template) => {
                 for (offset, expression) in template.expressions() {
                     self.uses(expression, node, &scalar.text, offset, at, Wants::Text);
@@ -84,7 +84,7 @@ impl Reader<'_> {
                             Finding::new("S070", node.span.clone(), format!("`{text}` is text here, not a boolean"));
                         self.find(finding.warning().help(format!("write \"{text}\" to say so, or true or false")));
                     }
-                    match Template::text(text, roots) {
+                    match Template::text(text, Allowed { roots, locals: &self.locals }) {
                         Ok(template) => {
                             let expressions = template.expressions();
                             for (offset, expression) in &expressions {
@@ -157,6 +157,7 @@ impl Reader<'_> {
             base,
             decoded: (!plain).then(|| (text.into(), offset)),
             at,
+            locals: self.locals.as_slice().into(),
             wants: if wants == Wants::Value && !whole { Wants::Text } else { wants },
         });
         for read in expression.reads() {

@@ -7,10 +7,12 @@ use std::ops::Range;
 use super::Environment;
 use super::diagnostic::{Finding, Severity};
 use super::model::{
-    EmitTemplate, EventTrigger, Finally, InlineService, InputSchema, OnReplay, SagaDefinition, Step, StepIndex,
+    Attempts, Block, EmitTemplate, EventTrigger, Finally, InlineService, InputSchema, OnReplay, Part, RetryPolicy,
+    SagaDefinition, Step, StepIndex, UndoOrder,
 };
 use super::policy::{RETRY_KEYS, RetryPatch};
 use super::reader::{At, Map, Reader};
+use super::step::Spot;
 use super::yaml::{self, Node, Yaml};
 use crate::expression::{Root, suggest};
 use crate::id::{EventType, Fingerprint, SagaName, ServiceName};
@@ -73,6 +75,7 @@ pub(super) struct Loader<'e> {
     pub defaults: Defaults,
     pub services: BTreeMap<ServiceName, InlineService>,
     pub steps: Vec<Step>,
+    pub blocks: Vec<Block>,
     pub places: Vec<Placed>,
     /// Ids by where they stand.
     pub ids: BTreeMap<String, usize>,
@@ -82,6 +85,8 @@ pub(super) struct Loader<'e> {
     pub broken: BTreeSet<StepIndex>,
     /// The reading has passed the pivot on this path.
     pub after_pivot: bool,
+    /// The innermost kind of step around in which no pivot may stand.
+    pub no_pivot: Option<&'static str>,
 }
 
 /// Reads a file.
@@ -103,11 +108,13 @@ pub(super) fn read(
         defaults: Defaults::default(),
         services: BTreeMap::new(),
         steps: Vec::new(),
+        blocks: Vec::new(),
         places: Vec::new(),
         ids: BTreeMap::new(),
         unread: BTreeSet::new(),
         broken: BTreeSet::new(),
         after_pivot: false,
+        no_pivot: None,
     };
     let definition = loader.file(file, text, &tree);
     let findings = loader.reader.findings;
@@ -128,9 +135,8 @@ impl Loader<'_> {
         if let Some(node) = map.get("defaults") {
             self.read_defaults(node);
         }
-        if let Some(node) = map.get("undo_order") {
-            self.undo_order(node);
-        }
+        let words = [("reverse", UndoOrder::Reverse), ("parallel", UndoOrder::Parallel)];
+        let undo_order = map.get("undo_order").and_then(|node| self.reader.word(node, "`undo_order`", &words));
         let triggers = map.get("on").map_or_else(Vec::new, |node| self.triggers(node));
         let input_schema = map.get("input").and_then(|node| self.input_schema(node));
         let timeout = map.get("timeout").and_then(|node| self.reader.duration(node, "`timeout`"));
@@ -138,7 +144,10 @@ impl Loader<'_> {
             .get("lock")
             .and_then(|node| self.reader.text_template(node, "`lock`", &[Root::Input, Root::Event], At::Outside));
         let steps = self.reader.required(map, "a saga file", "steps", "a list of steps");
-        let root = steps.map_or_else(Vec::new, |node| self.steps(node, None, "", 0, true));
+        let top = Spot { owner: None, items: 0, depth: 0, last: true };
+        if let Some(node) = steps {
+            self.block(node, Part::Root, "", top);
+        }
         let output = map.get("output").and_then(|node| {
             self.reader.template(node, &[Root::Input, Root::Event, Root::Steps, Root::Saga], At::Output)
         });
@@ -159,8 +168,20 @@ impl Loader<'_> {
             services: std::mem::take(&mut self.services),
             timeout,
             lock,
+            ids: self
+                .steps
+                .iter()
+                .zip(0..)
+                .map(|(step, index)| (step.id.as_str().to_owned(), index))
+                .collect(),
             steps: std::mem::take(&mut self.steps),
-            root,
+            blocks: std::mem::take(&mut self.blocks),
+            undo_order: undo_order.unwrap_or(UndoOrder::Reverse),
+            settle_attempts: match self.defaults.retry.over(RetryPolicy::FORWARD).attempts {
+                Attempts::Count(count) => count,
+                // Even where the defaults say so, a failed run comes to rest.
+                Attempts::Forever => RetryPolicy::FORWARD_ATTEMPTS,
+            },
             output,
             finally,
         })
@@ -173,14 +194,6 @@ impl Loader<'_> {
             self.reader.find(Finding::new("S013", self.reader.first_line(&node.span), message));
         }
         Some(text.trim().to_owned())
-    }
-
-    fn undo_order(&mut self, node: &Node) {
-        let word = self.reader.word(node, "`undo_order`", &[("reverse", true), ("parallel", false)]);
-        if word == Some(false) {
-            let message = "`undo_order: parallel` is not available in this version";
-            self.reader.find(Finding::new("S008", node.span.clone(), message).help("write `reverse`, or leave it out"));
-        }
     }
 
     fn inline_services(&mut self, node: &Node) {
@@ -350,7 +363,7 @@ impl Loader<'_> {
 }
 
 /// Finds what a JSON pointer points at, or the nearest that there is.
-fn at_pointer<'n>(node: &'n Node, pointer: &str) -> &'n Node {
+pub(super) fn at_pointer<'n>(node: &'n Node, pointer: &str) -> &'n Node {
     let mut at = node;
     for token in pointer.split('/').skip(1) {
         let key = token.replace("~1", "/").replace("~0", "~");

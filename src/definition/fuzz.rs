@@ -15,8 +15,8 @@ fn check(text: &str) {
             assert_eq!(again.steps.len(), loaded.definition.steps.len());
             let saga = &loaded.definition;
             for (index, step) in saga.steps.iter().enumerate() {
-                let list = saga.list_of(index as StepIndex);
-                assert!(list.contains(&(index as StepIndex)), "step {} is in no list", step.path);
+                let list = &saga.block(step.block).steps;
+                assert_eq!(list[step.position as usize], index as StepIndex, "step {} is in no list", step.path);
             }
         }
         Err(found) => {

@@ -3,10 +3,10 @@
 use super::call::FORWARD;
 use super::diagnostic::Finding;
 use super::file::Loader;
-use super::model::{Action, Arm, Attempts, Classify, FailTemplate, Parent, RetryPolicy, StepIndex};
+use super::model::{Action, Arm, Attempts, CallTemplate, Classify, FailTemplate, Part, RetryPolicy, StepIndex};
 use super::policy::RetryPatch;
 use super::reader::{At, Map};
-use super::step::{STEP_WITH_CALL, SWITCH_DEPTH_MAX, Spot};
+use super::step::{STEP_WITH_CALL, Spot};
 use super::yaml::Node;
 use crate::id::ServiceName;
 
@@ -16,7 +16,7 @@ impl Loader<'_> {
         map: Map<'_>,
         index: StepIndex,
         service: Option<&ServiceName>,
-    ) -> Option<Action> {
+    ) -> Option<CallTemplate> {
         let at = At::Forward(index);
         // The service was read (and reported) already; a stand-in lets the rest be checked.
         let stand_in = ServiceName::parse("unknown").ok()?;
@@ -24,21 +24,21 @@ impl Loader<'_> {
         let inner = Map { entries: &without_call, span: map.span, known: STEP_WITH_CALL, later: &[] };
         let call = self.call(inner, "a `call` step", Some(service.unwrap_or(&stand_in)), FORWARD, at);
         let (attempt, total) = map.get("timeout").map_or((None, None), |node| self.reader.timeout(node));
-        let retry = map.get("retry").map_or(RetryPatch::default(), |node| self.reader.retry(node));
-        let mut below = self.defaults.retry.over(RetryPolicy::FORWARD);
-        if self.steps[index as usize].after_pivot {
-            below.attempts = Attempts::Forever;
-        }
+        let retry = self.forward_retry(map, index);
         let classify = map.get("classify").map_or_else(Classify::default, |node| self.classify(node, at));
         let on_unknown = map.get("on_unknown").map(|node| self.on_unknown(node, service, at));
         let expect = map.get("expect").and_then(|node| self.reader.expression(node, super::call::WITH_RESULT, at));
         let output = map.get("output").and_then(|node| self.output_of(node, at));
         let idempotency = map.get("idempotency").and_then(|node| self.idempotency(node, at));
+        let paginate = map.get("paginate").and_then(|node| self.paginate(node, at));
+        let cache = map.get("cache").and_then(|node| self.cache(node, at));
         let attempt_timeout = self.attempt_timeout(attempt, service, None);
         let step = &mut self.steps[index as usize];
         step.attempt_timeout = attempt_timeout;
         step.total_timeout = total;
-        step.retry = retry.over(below);
+        step.retry = retry;
+        step.paginate = paginate;
+        step.cache = cache;
         step.classify = classify;
         step.expect = expect;
         step.output = output;
@@ -48,7 +48,17 @@ impl Loader<'_> {
         if let Some(idempotency) = idempotency {
             step.idempotency = idempotency;
         }
-        call.map(Action::Call)
+        call
+    }
+
+    /// Reads `retry` of a step that goes forward.
+    pub(super) fn forward_retry(&mut self, map: Map<'_>, index: StepIndex) -> RetryPolicy {
+        let retry = map.get("retry").map_or(RetryPatch::default(), |node| self.reader.retry(node));
+        let mut below = self.defaults.retry.over(RetryPolicy::FORWARD);
+        if self.steps[index as usize].after_pivot {
+            below.attempts = Attempts::Forever;
+        }
+        retry.over(below)
     }
 
     pub(super) fn fail(&mut self, node: &Node, at: At) -> Option<Action> {
@@ -65,11 +75,6 @@ impl Loader<'_> {
     }
 
     pub(super) fn switch(&mut self, node: &Node, index: StepIndex, path: &str, spot: Spot) -> Option<Action> {
-        if spot.depth >= SWITCH_DEPTH_MAX {
-            let message = format!("switches nest at most {SWITCH_DEPTH_MAX} deep");
-            self.reader.find(Finding::new("S003", self.reader.first_line(&node.span), message));
-            return None;
-        }
         let items = self.reader.list(node)?;
         if items.is_empty() {
             self.reader.find(Finding::new("S060", node.span.clone(), "a `switch` has at least one branch"));
@@ -82,7 +87,7 @@ impl Loader<'_> {
                 whole = false;
                 continue;
             };
-            let arm = Parent { step: index, arm: arms.len() as u32 };
+            let arm = Part::Arm(arms.len() as u32);
             let (when, body) = if let Some(entry) = map.entry("else") {
                 if at + 1 < items.len() {
                     let message = "`else` is the last branch";
@@ -102,9 +107,14 @@ impl Loader<'_> {
                 whole &= when.is_some();
                 (when, self.reader.required(map, "a branch", "do", "a list of steps"))
             };
-            let steps = body.map_or_else(Vec::new, |body| self.steps(body, Some(arm), path, spot.depth + 1, spot.last));
-            pivots.push((self.after_pivot && !before, self.ends_in_fail(&steps), self.reader.first_line(&item.span)));
-            arms.push(Arm { when, steps });
+            let block = body.map(|body| self.block(body, arm, path, spot.inside(index)));
+            let Some(block) = block else {
+                whole = false;
+                continue;
+            };
+            let fails = self.ends_in_fail(&self.blocks[block as usize].steps);
+            pivots.push((self.after_pivot && !before, fails, self.reader.first_line(&item.span)));
+            arms.push(Arm { when, block });
         }
         self.after_pivot = before;
         if pivots.iter().any(|(pivot, ..)| *pivot) {

@@ -13,16 +13,19 @@ mod kinds;
 pub mod language;
 mod locate;
 pub mod model;
+mod nested;
 mod outcome;
 mod policy;
 mod reader;
 #[cfg(test)]
 mod robust;
+mod rounds;
 mod rules;
 mod step;
 #[cfg(test)]
 mod tests;
 mod types;
+mod waiting;
 mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +34,7 @@ pub use codes::CODES;
 pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Severity, Style, render_all};
 pub use format::{Unformatted, format};
 pub use model::*;
-pub use step::{STEPS_MAX, SWITCH_DEPTH_MAX};
+pub use step::{NEST_DEPTH_MAX, STEPS_MAX};
 pub use yaml::{DEPTH_MAX, FILE_BYTES_MAX, NODES_MAX};
 
 use crate::id::{EventType, ServiceName};

@@ -11,6 +11,12 @@ use crate::time::Span;
 
 /// Index of a step in [`SagaDefinition::steps`]; stable for a fingerprint.
 pub type StepIndex = u32;
+/// Index of a list of steps in [`SagaDefinition::blocks`]; stable for a fingerprint.
+pub type BlockIndex = u32;
+/// The top level list.
+pub const ROOT: BlockIndex = 0;
+/// `for` steps inside each other: an instance of a step names its item in each of them.
+pub const FOR_DEPTH_MAX: usize = 4;
 
 /// A validated saga.
 #[derive(Debug)]
@@ -34,8 +40,13 @@ pub struct SagaDefinition {
     pub lock: Option<TextTemplate>,
     /// Every step, nested ones too, in file order.
     pub steps: Vec<Step>,
-    /// The top level list.
-    pub root: Vec<StepIndex>,
+    /// Every list of steps; the first is the top level.
+    pub blocks: Vec<Block>,
+    /// Steps by id.
+    pub ids: BTreeMap<String, StepIndex>,
+    pub undo_order: UndoOrder,
+    /// How often a step is tried again while its run settles, even where it says `forever`.
+    pub settle_attempts: u32,
     pub output: Option<Template>,
     pub finally: Finally,
 }
@@ -47,23 +58,54 @@ impl SagaDefinition {
         &self.steps[index as usize]
     }
 
-    /// Returns the list that a step stands in: the top level or a `switch` branch.
+    /// Returns a list of steps.
     #[must_use]
-    pub fn list_of(&self, index: StepIndex) -> &[StepIndex] {
-        match self.step(index).parent {
-            None => &self.root,
-            Some(Parent { step, arm }) => match &self.step(step).action {
-                Action::Switch(arms) => &arms[arm as usize].steps,
-                Action::Call(_) | Action::Emit(_) | Action::Set(_) | Action::Wait(_) | Action::Fail(_) => &[],
-            },
-        }
+    pub fn block(&self, index: BlockIndex) -> &Block {
+        &self.blocks[index as usize]
     }
 
     /// Finds a step by its id, unique in the file.
     #[must_use]
     pub fn find(&self, id: &str) -> Option<StepIndex> {
-        self.steps.iter().position(|step| step.id.as_str() == id).map(|at| at as StepIndex)
+        self.ids.get(id).copied()
     }
+}
+
+/// A list of steps: the top level, or a part of the step that owns it.
+#[derive(Debug)]
+pub struct Block {
+    pub owner: Option<StepIndex>,
+    pub part: Part,
+    /// `for` steps around it.
+    pub items: u8,
+    /// In file order.
+    pub steps: Vec<StepIndex>,
+}
+
+/// Which part of its owner a list is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Root,
+    /// Of a `switch`, from 0.
+    Arm(u32),
+    /// Of a `parallel`, from 0.
+    Branch(u32),
+    /// The `do` of a `for`, once for each item.
+    Item,
+    /// Of a `try`.
+    Body,
+    /// The `do` of the n-th `catch`, from 0.
+    Handler(u32),
+    Fallback,
+    OnTimeout,
+}
+
+/// In which order a run is undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UndoOrder {
+    Reverse,
+    /// Side by side.
+    Parallel,
 }
 
 /// One entry of `on:` with `event:`.
@@ -99,20 +141,16 @@ pub struct InlineService {
     pub timeout: Option<Span>,
 }
 
-/// Where a nested step belongs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Parent {
-    pub step: StepIndex,
-    /// Index into the switch's arms.
-    pub arm: u32,
-}
-
 #[derive(Debug)]
 pub struct Step {
     pub id: StepId,
-    /// `reserve`, or `route/notify` inside the switch `route`.
+    /// `reserve`, `route/notify` inside the switch `route`, `lines[]/send` inside the `for` `lines`.
     pub path: Arc<str>,
-    pub parent: Option<Parent>,
+    /// The list that it stands in, and its place there, from 0.
+    pub block: BlockIndex,
+    pub position: u32,
+    /// `for` steps around it.
+    pub items: u8,
     /// `if`; must yield a boolean.
     pub condition: Option<Expression>,
     pub action: Action,
@@ -128,6 +166,11 @@ pub struct Step {
     /// Lies behind the pivot on its path: goes only forward.
     pub after_pivot: bool,
     pub optional: bool,
+    /// What stands in for a step that failed.
+    pub fallback: Option<Fallback>,
+    pub cache: Option<CachePolicy>,
+    pub paginate: Option<Paginate>,
+    pub tags: Vec<String>,
     /// Precondition on the result: reads `$result`; false means done, then failed.
     pub expect: Option<Expression>,
     /// Reshape; reads `$result`.
@@ -143,6 +186,52 @@ pub enum Action {
     Wait(WaitFor),
     Switch(Vec<Arm>),
     Fail(FailTemplate),
+    Await(Await),
+    Ask(Box<Ask>),
+    Parallel(Parallel),
+    For(For),
+    Try(Try),
+    Poll(Box<Poll>),
+    Run(Box<Child>),
+}
+
+impl Action {
+    /// Returns the word that the file uses for it.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Call(_) => "call",
+            Self::Emit(_) => "emit",
+            Self::Set(_) => "set",
+            Self::Wait(_) => "wait",
+            Self::Switch(_) => "switch",
+            Self::Fail(_) => "fail",
+            Self::Await(_) => "await",
+            Self::Ask(_) => "ask",
+            Self::Parallel(_) => "parallel",
+            Self::For(_) => "for",
+            Self::Try(_) => "try",
+            Self::Poll(_) => "poll",
+            Self::Run(_) => "run",
+        }
+    }
+
+    /// True for a step whose work is that of the steps inside it.
+    #[must_use]
+    pub const fn is_composite(&self) -> bool {
+        match self {
+            Self::Switch(_) | Self::Parallel(_) | Self::For(_) | Self::Try(_) => true,
+            Self::Call(_)
+            | Self::Emit(_)
+            | Self::Set(_)
+            | Self::Wait(_)
+            | Self::Fail(_)
+            | Self::Await(_)
+            | Self::Ask(_)
+            | Self::Poll(_)
+            | Self::Run(_) => false,
+        }
+    }
 }
 
 /// `call` with the http `with`.
@@ -166,6 +255,180 @@ pub struct EmitTemplate {
     pub data: Template,
     /// Partition key.
     pub key: Option<TextTemplate>,
+    /// Makes a call over events of it: the first matching event decides.
+    pub reply: Option<Box<Reply>>,
+}
+
+/// `emit` with `reply`.
+#[derive(Debug)]
+pub struct Reply {
+    pub done: Vec<EventType>,
+    pub refused: Vec<EventType>,
+    /// Absent: the reply's `causationid` is the command's id.
+    pub matching: Option<Vec<Match>>,
+    pub timeout: Span,
+}
+
+/// `where`: the event's value at a path equals the expression's.
+#[derive(Debug)]
+pub struct Match {
+    /// Members from the CloudEvent's root: `data`, `orderId`.
+    pub path: Vec<String>,
+    pub value: Template,
+}
+
+/// `await:`
+#[derive(Debug)]
+pub struct Await {
+    pub types: Vec<EventType>,
+    pub mode: AwaitMode,
+    pub matching: Vec<Match>,
+    pub since: Since,
+    pub timeout: Option<Span>,
+    pub on_timeout: Option<BlockIndex>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AwaitMode {
+    /// One type, or the first of several.
+    First,
+    All,
+}
+
+/// From when on events count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    Start,
+    Step,
+}
+
+/// `ask:` a person.
+#[derive(Debug)]
+pub struct Ask {
+    pub title: TextTemplate,
+    pub show: Option<Template>,
+    /// JSON Schema of the answer.
+    pub form: Option<Payload>,
+    /// Who may answer; empty: anybody who may operate runs.
+    pub who: Vec<String>,
+    pub timeout: Option<Span>,
+    pub on_timeout: Option<BlockIndex>,
+}
+
+#[derive(Debug)]
+pub struct Parallel {
+    /// Names and lists in file order.
+    pub branches: Vec<(String, BlockIndex)>,
+    /// How many branches must succeed.
+    pub need: u32,
+    pub on_failure: OnFailure,
+}
+
+impl Parallel {
+    /// True where fewer than all branches decide: the others lose.
+    #[must_use]
+    pub fn is_race(&self) -> bool {
+        (self.need as usize) < self.branches.len()
+    }
+}
+
+/// What a failing branch means to the attempts of the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// They are tried to their end.
+    Settle,
+    /// The one in flight is the last.
+    Cancel,
+}
+
+#[derive(Debug)]
+pub struct For {
+    pub list: Expression,
+    /// Items side by side.
+    pub concurrency: u32,
+    /// Items per slice, passed as a list.
+    pub batch: Option<u32>,
+    pub tolerate: Tolerate,
+    pub block: BlockIndex,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tolerate {
+    Count(u32),
+    /// 1 to 100.
+    Percent(u32),
+}
+
+impl Tolerate {
+    /// Returns how many of so many items may fail.
+    #[must_use]
+    pub fn of(self, items: u32) -> u32 {
+        match self {
+            Self::Count(count) => count,
+            Self::Percent(percent) => (u64::from(items) * u64::from(percent) / 100) as u32,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Try {
+    pub body: BlockIndex,
+    pub catches: Vec<Catch>,
+}
+
+#[derive(Debug)]
+pub struct Catch {
+    /// Failure types; empty: any.
+    pub on: Vec<String>,
+    /// Reads `$error`.
+    pub when: Option<Expression>,
+    /// What the `try` did stays, to be undone only with the run.
+    pub keep: bool,
+    pub block: BlockIndex,
+}
+
+/// `poll:` with a `call`.
+#[derive(Debug)]
+pub struct Poll {
+    pub call: CallTemplate,
+    pub every: Span,
+    /// Reads `$result`.
+    pub until: Expression,
+    pub timeout: Option<Span>,
+}
+
+/// `run:` a child saga.
+#[derive(Debug)]
+pub struct Child {
+    pub saga: SagaName,
+    /// None: the newest when this definition was loaded.
+    pub version: Option<u32>,
+    pub input: Option<Template>,
+    pub wait: bool,
+}
+
+#[derive(Debug)]
+pub enum Fallback {
+    Value(Template),
+    Do(BlockIndex),
+}
+
+/// `cache: {key, ttl}`
+#[derive(Debug)]
+pub struct CachePolicy {
+    pub key: TextTemplate,
+    pub ttl: Span,
+}
+
+/// `paginate: {next, items, max}`
+#[derive(Debug)]
+pub struct Paginate {
+    /// Reads `$result`; a target or an absolute link of the service's origin; null ends it.
+    pub next: Expression,
+    /// Reads `$result`; a list.
+    pub items: Expression,
+    /// Pages at most.
+    pub max: u32,
 }
 
 #[derive(Debug)]
@@ -180,7 +443,7 @@ pub enum WaitFor {
 #[derive(Debug)]
 pub struct Arm {
     pub when: Option<Expression>,
-    pub steps: Vec<StepIndex>,
+    pub block: BlockIndex,
 }
 
 #[derive(Debug)]
@@ -215,9 +478,11 @@ pub struct RetryPolicy {
 }
 
 impl RetryPolicy {
+    /// Attempts of a forward step, when nobody says otherwise.
+    pub const FORWARD_ATTEMPTS: u32 = 5;
     /// A forward step's, when neither the step nor `defaults.retry` says otherwise.
     pub const FORWARD: Self = Self {
-        attempts: Attempts::Count(5),
+        attempts: Attempts::Count(Self::FORWARD_ATTEMPTS),
         delay: Span::from_millis(200),
         factor_milli: 2_000,
         max_delay: Span::from_secs(10),
@@ -278,6 +543,15 @@ pub enum Compensate {
     None,
     Call(Box<UndoCall>),
     Emit(Box<UndoEmit>),
+    /// Another saga undoes it.
+    Run(Box<UndoRun>),
+}
+
+#[derive(Debug)]
+pub struct UndoRun {
+    pub child: Child,
+    pub condition: Option<Expression>,
+    pub on_refused: bool,
 }
 
 #[derive(Debug)]
@@ -298,6 +572,9 @@ pub struct UndoCall {
 pub struct UndoEmit {
     pub emit: EmitTemplate,
     pub condition: Option<Expression>,
+    /// For an `emit` with `reply`.
+    pub retry: RetryPolicy,
+    pub on_exhausted: OnExhausted,
     pub on_refused: bool,
 }
 

@@ -6,7 +6,7 @@ use super::diagnostic::Finding;
 use super::file::Loader;
 use super::model::{
     Attempts, Check, Classify, Compensate, EmitTemplate, Idempotency, KeyPlace, OnExhausted, OnUnknown, RetryPolicy,
-    UndoCall, UndoEmit, UnknownElse,
+    UndoCall, UndoEmit, UndoRun, UnknownElse,
 };
 use super::policy::RetryPatch;
 use super::reader::{At, Emitted, Map, shorten};
@@ -65,10 +65,10 @@ impl Loader<'_> {
             None => None,
         };
         let conclusive = map.get("conclusive").and_then(|node| self.reader.boolean(node, "`conclusive`"));
-        let retry = map.get("retry").map_or(RetryPatch::default(), |node| self.reader.retry(node));
         let timeout = map.get("timeout").and_then(|node| self.reader.duration(node, "`timeout`"));
         let call = call?;
         let timeout = self.attempt_timeout(timeout, Some(&call.service), None);
+        let retry = map.get("retry").map_or(RetryPatch::default(), |node| self.reader.retry(node));
         let retry = retry.over(self.defaults.retry.over(RetryPolicy::FORWARD));
         Some(Check { call, happened: happened?, output, conclusive: conclusive.unwrap_or(false), retry, timeout })
     }
@@ -84,9 +84,24 @@ impl Loader<'_> {
             self.reader.find(Finding::new("S013", node.span.clone(), message).help(help));
             return None;
         }
-        const KNOWN: &[&str] =
-            &["call", "with", "emit", "data", "key", "if", "retry", "timeout", "ok", "on_exhausted", "on_refused"];
-        let map = self.reader.mapping(node, "`compensate`", KNOWN, &["run", "reply", "input", "version"])?;
+        const KNOWN: &[&str] = &[
+            "call",
+            "with",
+            "emit",
+            "data",
+            "key",
+            "reply",
+            "run",
+            "input",
+            "version",
+            "if",
+            "retry",
+            "timeout",
+            "ok",
+            "on_exhausted",
+            "on_refused",
+        ];
+        let map = self.reader.mapping(node, "`compensate`", KNOWN, &[])?;
         let At::Forward(step) = at else { return None };
         let at = At::Undo { step, conditional: map.has("if") };
         let condition = match map.get("if") {
@@ -95,31 +110,37 @@ impl Loader<'_> {
         };
         let on_refused =
             map.get("on_refused").and_then(|node| self.reader.boolean(node, "`on_refused`")).unwrap_or(false);
+        if map.has("run") {
+            for key in ["call", "with", "emit", "data", "key", "reply", "retry", "timeout", "ok", "on_exhausted"] {
+                if let Some(entry) = map.entry(key) {
+                    let message = format!("`{key}` has no meaning beside `run`: the other saga has its own");
+                    self.reader.find(Finding::new("S016", entry.key_span.clone(), message));
+                }
+            }
+            let child = self.child(map, UNDO, at)?;
+            return Some(Compensate::Run(Box::new(UndoRun { child, condition, on_refused })));
+        }
         if map.has("emit") {
-            for key in ["call", "with", "retry", "timeout", "ok", "on_exhausted"] {
+            let replied = map.has("reply");
+            let without: &[&str] = if replied {
+                &["call", "with", "timeout", "ok"]
+            } else {
+                &["call", "with", "retry", "timeout", "ok", "on_exhausted"]
+            };
+            for key in without {
                 if let Some(entry) = map.entry(key) {
                     let message = format!("`{key}` has no meaning beside `emit`: an event is stored, not called");
                     self.reader.find(Finding::new("S016", entry.key_span.clone(), message));
                 }
             }
+            let (retry, on_exhausted) = self.undo_retry(map);
             let emit = self.emit(map, UNDO, at)?;
-            return Some(Compensate::Emit(Box::new(UndoEmit { emit, condition, on_refused })));
+            return Some(Compensate::Emit(Box::new(UndoEmit { emit, condition, retry, on_exhausted, on_refused })));
         }
         let call = self.call(map, "`compensate`", own, UNDO, at);
         let ok = map.get("ok").map(|node| self.reader.expression(node, UNDO_RESULT, at));
-        let retry = map.get("retry").map_or(RetryPatch::default(), |node| self.reader.retry(node));
         let timeout = map.get("timeout").and_then(|node| self.reader.duration(node, "`timeout`"));
-        let mut retry = retry.over(self.defaults.undo.over(RetryPolicy::UNDO));
-        let words = [("park", Some(OnExhausted::Park)), ("skip", Some(OnExhausted::Skip)), ("forever", None)];
-        let on_exhausted =
-            match map.get("on_exhausted").and_then(|node| self.reader.word(node, "`on_exhausted`", &words)) {
-                Some(None) => {
-                    retry.attempts = Attempts::Forever;
-                    OnExhausted::Park
-                }
-                Some(Some(word)) => word,
-                None => OnExhausted::Park,
-            };
+        let (retry, on_exhausted) = self.undo_retry(map);
         let call = call?;
         let timeout = self.attempt_timeout(timeout, Some(&call.service), self.defaults.undo_timeout);
         let ok = match ok {
@@ -144,7 +165,27 @@ impl Loader<'_> {
             Some(node) => Some(self.reader.text_template(node, "`key`", roots, at)?),
             None => None,
         };
-        Some(EmitTemplate { event: event?, data: data?, key })
+        let reply = match map.get("reply") {
+            Some(node) => Some(Box::new(self.reply(node, roots, at)?)),
+            None => None,
+        };
+        Some(EmitTemplate { event: event?, data: data?, key, reply })
+    }
+
+    /// Reads how an undo is tried again, and what follows when that is used up.
+    fn undo_retry(&mut self, map: Map<'_>) -> (RetryPolicy, OnExhausted) {
+        let retry = map.get("retry").map_or(RetryPatch::default(), |node| self.reader.retry(node));
+        let mut retry = retry.over(self.defaults.undo.over(RetryPolicy::UNDO));
+        let words = [("park", Some(OnExhausted::Park)), ("skip", Some(OnExhausted::Skip)), ("forever", None)];
+        let word = map.get("on_exhausted").and_then(|node| self.reader.word(node, "`on_exhausted`", &words));
+        match word {
+            Some(None) => {
+                retry.attempts = Attempts::Forever;
+                (retry, OnExhausted::Park)
+            }
+            Some(Some(word)) => (retry, word),
+            None => (retry, OnExhausted::Park),
+        }
     }
 
     /// Reads `idempotency`.
@@ -185,7 +226,7 @@ impl Loader<'_> {
             && !entries.is_empty()
             && entries.iter().all(|entry| matches!(entry.key.as_str(), "as" | "schema"))
         {
-            let map = self.reader.mapping(node, "`output`", &["as"], &["schema"])?;
+            let map = self.reader.mapping(node, "`output`", &["as", "schema"], &[])?;
             return self.reader.template(map.get("as")?, WITH_RESULT, at);
         }
         self.reader.template(node, WITH_RESULT, at)

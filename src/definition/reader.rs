@@ -17,6 +17,8 @@ pub(super) enum At {
     Outside,
     /// In a step, going forward.
     Forward(StepIndex),
+    /// In what handles the step's failure, before the steps that do.
+    Handler(StepIndex),
     /// The step's own `if`, or the `when` of an arm: a status read here guards what follows.
     Condition(StepIndex),
     /// In a step's `compensate`; `conditional` where that has an `if` of its own.
@@ -64,6 +66,8 @@ pub(super) struct Written {
     pub decoded: Option<(Box<str>, usize)>,
     pub at: At,
     pub wants: Wants,
+    /// What the steps around bind.
+    pub locals: Box<[(String, Name)]>,
 }
 
 /// An event that is emitted, for its data's schema.
@@ -84,6 +88,8 @@ pub(super) struct Reader<'s> {
     pub emitted: Vec<Emitted>,
     /// How many expressions were read.
     pub expressions: usize,
+    /// What the steps around bind: items of a `for`, the failure in a `catch`.
+    pub locals: Vec<(String, Name)>,
 }
 
 /// A mapping whose keys were checked.
@@ -122,7 +128,7 @@ impl<'n> Map<'n> {
 
 impl<'s> Reader<'s> {
     pub(super) fn new(text: &'s str, findings: Vec<Finding>) -> Self {
-        Self { text, findings, uses: Vec::new(), written: Vec::new(), emitted: Vec::new(), expressions: 0 }
+        Self { text, findings, uses: Vec::new(), written: Vec::new(), emitted: Vec::new(), expressions: 0, locals: Vec::new() }
     }
 
     pub(super) fn find(&mut self, finding: Finding) {

@@ -6,23 +6,50 @@ use super::call::{FORWARD, default_key_place};
 use super::diagnostic::Finding;
 use super::file::Loader;
 use super::model::{
-    Action, Classify, Compensate, Idempotency, OnUnknown, Parent, RetryPolicy, Step, StepIndex, UnknownElse, WaitFor,
+    Action, Block, BlockIndex, Classify, Compensate, Idempotency, OnUnknown, Part, RetryPolicy, Step, StepIndex,
+    UnknownElse, WaitFor,
 };
 use super::reader::{At, Map, listed, shorten};
 use super::yaml::{Meaning, Node, Yaml};
 use crate::id::StepId;
 
-/// Steps of one file, nested ones included: what a person can still read.
-pub const STEPS_MAX: usize = 500;
-/// Switches inside each other.
-pub const SWITCH_DEPTH_MAX: usize = 8;
+/// Steps of one file, nested ones included: more than a person reads, so that generated files fit.
+pub const STEPS_MAX: usize = 5_000;
+/// Lists of steps inside each other.
+pub const NEST_DEPTH_MAX: usize = 12;
 
-const KINDS: &[&str] = &["call", "emit", "set", "wait", "wait_until", "switch", "fail"];
-const KINDS_LATER: &[&str] = &["await", "ask", "parallel", "for", "try", "poll", "run"];
+/// Every word that says what a step does.
+const KINDS: &[&str] = &[
+    "call",
+    "emit",
+    "set",
+    "wait",
+    "wait_until",
+    "switch",
+    "fail",
+    "await",
+    "ask",
+    "parallel",
+    "for",
+    "try",
+    "poll",
+    "run",
+];
 /// Keys of any step.
-const SHARED: &[&str] = &["id", "if", "compensate", "pivot", "optional", "tags"];
+const SHARED: &[&str] = &["id", "if", "compensate", "pivot", "optional", "fallback", "tags"];
 /// Keys of a step that calls.
-const CALL_KEYS: &[&str] = &["with", "timeout", "retry", "classify", "on_unknown", "output", "expect", "idempotency"];
+const CALL_KEYS: &[&str] = &[
+    "with",
+    "timeout",
+    "retry",
+    "classify",
+    "on_unknown",
+    "output",
+    "expect",
+    "idempotency",
+    "paginate",
+    "cache",
+];
 /// What a step that calls may have beside `call`.
 pub(super) const STEP_WITH_CALL: &[&str] = &[
     "id",
@@ -30,6 +57,7 @@ pub(super) const STEP_WITH_CALL: &[&str] = &[
     "compensate",
     "pivot",
     "optional",
+    "fallback",
     "tags",
     "with",
     "timeout",
@@ -39,58 +67,83 @@ pub(super) const STEP_WITH_CALL: &[&str] = &[
     "output",
     "expect",
     "idempotency",
-];
-const KEYS_LATER: &[&str] = &[
     "paginate",
-    "fallback",
     "cache",
-    "reply",
-    "do",
-    "catch",
-    "where",
-    "since",
-    "on_timeout",
-    "title",
-    "show",
-    "form",
-    "who",
-    "version",
-    "input",
+    "poll",
 ];
 
-/// Where the next step goes.
+/// Returns the keys that a kind has of its own.
+fn own_keys(kind: &str) -> &'static [&'static str] {
+    match kind {
+        "call" => CALL_KEYS,
+        "poll" => &[
+            "call",
+            "with",
+            "timeout",
+            "retry",
+            "classify",
+            "on_unknown",
+            "output",
+            "expect",
+            "idempotency",
+        ],
+        "emit" => &["data", "key", "reply", "retry", "on_unknown", "output", "expect"],
+        "await" => &["where", "since", "timeout", "on_timeout", "output", "expect"],
+        "ask" => &["title", "show", "form", "who", "timeout", "on_timeout", "output", "expect"],
+        "for" => &["do", "timeout"],
+        "try" => &["catch", "timeout"],
+        "parallel" | "switch" => &["timeout"],
+        "run" => &["version", "input"],
+        _ => &[],
+    }
+}
+
+/// Where the next list or step goes.
 #[derive(Clone, Copy)]
 pub(super) struct Spot {
-    pub parent: Option<Parent>,
+    /// The step around.
+    pub owner: Option<StepIndex>,
+    /// `for` steps around.
+    pub items: u8,
     pub depth: usize,
     /// The last of its list, and every list around it ends with it.
     pub last: bool,
 }
 
+impl Spot {
+    /// Returns the spot of a list inside a step that ends with it.
+    pub(super) fn inside(self, owner: StepIndex) -> Self {
+        Self { owner: Some(owner), depth: self.depth + 1, ..self }
+    }
+
+    /// Returns the spot of a list behind which more may come.
+    pub(super) fn beside(self, owner: StepIndex) -> Self {
+        Self { last: false, ..self.inside(owner) }
+    }
+}
+
 impl Loader<'_> {
-    /// Reads a list of steps and returns their indexes.
-    pub(super) fn steps(
-        &mut self,
-        node: &Node,
-        parent: Option<Parent>,
-        prefix: &str,
-        depth: usize,
-        last: bool,
-    ) -> Vec<StepIndex> {
-        let Some(items) = self.reader.list(node) else { return Vec::new() };
+    /// Reads a list of steps and returns its index; an index is given even where the list is wrong.
+    pub(super) fn block(&mut self, node: &Node, part: Part, prefix: &str, spot: Spot) -> BlockIndex {
+        let block = self.blocks.len() as BlockIndex;
+        self.blocks.push(Block { owner: spot.owner, part, items: spot.items, steps: Vec::new() });
+        if spot.depth > NEST_DEPTH_MAX {
+            let message = format!("steps nest at most {NEST_DEPTH_MAX} deep");
+            self.reader.find(Finding::new("S003", self.reader.first_line(&node.span), message));
+            return block;
+        }
+        let Some(items) = self.reader.list(node) else { return block };
         if items.is_empty() {
             self.reader.find(Finding::new("S060", node.span.clone(), "a list of steps is never empty"));
         }
-        let mut out = Vec::with_capacity(items.len());
         for (at, item) in items.iter().enumerate() {
             if self.steps.len() >= STEPS_MAX {
                 let message = format!("a saga has at most {STEPS_MAX} steps");
                 self.reader.find(Finding::new("S003", self.reader.first_line(&item.span), message));
                 break;
             }
-            let spot = Spot { parent, depth, last: last && at + 1 == items.len() };
-            if let Some(index) = self.step(item, spot, prefix) {
-                out.push(index);
+            let spot = Spot { last: spot.last && at + 1 == items.len(), ..spot };
+            if let Some(index) = self.step(item, block, spot, prefix) {
                 let next = items.get(at + 1);
                 if let (Action::Fail(_), None, Some(next)) =
                     (&self.steps[index as usize].action, &self.steps[index as usize].condition, next)
@@ -103,10 +156,10 @@ impl Loader<'_> {
                 }
             }
         }
-        out
+        block
     }
 
-    fn step(&mut self, node: &Node, spot: Spot, prefix: &str) -> Option<StepIndex> {
+    fn step(&mut self, node: &Node, block: BlockIndex, spot: Spot, prefix: &str) -> Option<StepIndex> {
         let Yaml::Mapping(entries) = &node.value else {
             let message = format!("a step is a mapping with `id` and one of {}, not {}", listed(KINDS), node.kind());
             self.reader.find(Finding::new("S006", self.reader.first_line(&node.span), message));
@@ -132,7 +185,9 @@ impl Loader<'_> {
         let index = self.steps.len() as StepIndex;
         let at = At::Forward(index);
         let after_pivot = self.after_pivot;
-        self.steps.push(placeholder(id, path.as_str().into(), spot.parent, after_pivot));
+        let position = self.blocks[block as usize].steps.len() as u32;
+        self.blocks[block as usize].steps.push(index);
+        self.steps.push(placeholder(id, path.as_str().into(), (block, position, spot.items), after_pivot));
         self.places.push(super::file::Placed {
             id: id_span.clone(),
             kind: map.entry(kind).map_or(id_span, |entry| entry.key_span.clone()),
@@ -145,7 +200,7 @@ impl Loader<'_> {
         let pivot = map.get("pivot").and_then(|node| self.reader.boolean(node, "`pivot`")).unwrap_or(false);
         let optional = map.get("optional").and_then(|node| self.reader.boolean(node, "`optional`")).unwrap_or(false);
         if optional
-            && matches!(kind, "switch" | "fail")
+            && kind == "fail"
             && let Some(entry) = map.entry("optional")
         {
             let message = format!("`optional` has no meaning on a `{kind}` step");
@@ -160,10 +215,12 @@ impl Loader<'_> {
         }
         self.steps[index as usize].optional = optional;
 
-        let service = if kind == "call" { map.get("call").and_then(|node| self.service(node)) } else { None };
+        let calls = matches!(kind, "call" | "poll");
+        let service = if calls { map.get("call").and_then(|node| self.service(node)) } else { None };
         let action = match kind {
-            "call" => self.forward_call(map, index, service.as_ref()),
-            "emit" => self.emit(map, FORWARD, at).map(Action::Emit),
+            "call" => self.forward_call(map, index, service.as_ref()).map(Action::Call),
+            "poll" => self.poll(map, index, service.as_ref()),
+            "emit" => self.forward_emit(map, index, at),
             "set" => map.get("set").and_then(|node| self.reader.template(node, FORWARD, at)).map(Action::Set),
             "wait" => map
                 .get("wait")
@@ -174,8 +231,21 @@ impl Loader<'_> {
                 until.map(|until| Action::Wait(WaitFor::Until(until)))
             }
             "switch" => map.get("switch").and_then(|node| self.switch(node, index, &path, spot)),
+            "await" => self.await_step(map, index, &path, spot),
+            "ask" => self.ask(map, index, &path, spot),
+            "parallel" => map.get("parallel").and_then(|node| self.parallel(node, index, &path, spot)),
+            "for" => self.for_step(map, index, &path, spot),
+            "try" => self.try_step(map, index, &path, spot),
+            "run" => self.child(map, FORWARD, at).map(|child| Action::Run(Box::new(child))),
             _ => map.get("fail").and_then(|node| self.fail(node, at)),
         };
+        if matches!(kind, "switch" | "parallel" | "for" | "try")
+            && let Some(node) = map.get("timeout")
+        {
+            let (attempt, total) = self.reader.timeout(node);
+            self.steps[index as usize].total_timeout = total.or(attempt);
+        }
+        self.shared_parts(map, index, &path, spot, kind);
         if let Some(action) = action {
             self.steps[index as usize].action = action;
         } else {
@@ -216,22 +286,17 @@ impl Loader<'_> {
 
     /// Finds the one key that says what the step does.
     fn kind(&mut self, map: Map<'_>) -> Option<&'static str> {
-        let found: Vec<&'static str> = KINDS.iter().copied().filter(|kind| map.has(kind)).collect();
-        let later = map.entries.iter().find(|entry| KINDS_LATER.contains(&entry.key.as_str()));
-        match (found.as_slice(), later) {
-            ([], Some(entry)) => {
-                let message = format!("`{}` is not available in this version", entry.key);
-                let help = format!("a step has one of {}", listed(KINDS));
-                self.reader.find(Finding::new("S008", entry.key_span.clone(), message).help(help));
-                None
-            }
-            ([], None) => {
-                let others: Vec<&str> = KINDS.iter().chain(KINDS_LATER).copied().collect();
+        // Beside `poll` stands the call, beside `run` whether its end is waited for.
+        let beside = |kind: &str| (kind == "call" && map.has("poll")) || (kind == "wait" && map.has("run"));
+        let found: Vec<&'static str> =
+            KINDS.iter().copied().filter(|kind| map.has(kind) && !beside(kind)).collect();
+        match found.as_slice() {
+            [] => {
                 let near = map.entries.iter().find_map(|entry| {
                     if SHARED.contains(&entry.key.as_str()) || CALL_KEYS.contains(&entry.key.as_str()) {
                         return None;
                     }
-                    crate::expression::suggest(&entry.key, others.iter().copied()).map(|near| (entry, near))
+                    crate::expression::suggest(&entry.key, KINDS.iter().copied()).map(|near| (entry, near))
                 });
                 let (span, help) = match near {
                     Some((entry, near)) => {
@@ -245,10 +310,9 @@ impl Loader<'_> {
                 self.reader.find(Finding::new("S014", span, "this step does not say what it does").help(help));
                 None
             }
-            ([kind], None) => Some(kind),
-            ([kind, ..], _) => {
-                let second = later.or_else(|| found.get(1).and_then(|kind| map.entry(kind)));
-                if let Some(second) = second {
+            [kind] => Some(kind),
+            [kind, second, ..] => {
+                if let Some(second) = map.entry(second) {
                     let message = format!("a step does one thing, this one has `{kind}` and `{}`", second.key);
                     self.reader
                         .find(Finding::new("S014", second.key_span.clone(), message).help("make two steps of it"));
@@ -259,40 +323,23 @@ impl Loader<'_> {
     }
 
     fn step_keys(&mut self, map: Map<'_>, kind: &str) {
-        let own: &[&str] = match kind {
-            "emit" => &["data", "key"],
-            _ => &[],
-        };
+        let own = own_keys(kind);
         for entry in map.entries {
             let key = entry.key.as_str();
-            if key == kind
-                || SHARED.contains(&key)
-                || own.contains(&key)
-                || KINDS.contains(&key)
-                || KINDS_LATER.contains(&key)
-            {
+            if key == kind || SHARED.contains(&key) || own.contains(&key) || KINDS.contains(&key) {
                 continue;
             }
-            let calls = CALL_KEYS.contains(&key);
-            if calls && kind == "call" {
-                continue;
-            }
-            let finding = if calls || matches!(key, "data" | "key") {
-                let owner = if calls { "call" } else { "emit" };
-                let message = format!("`{key}` has no meaning on {} `{kind}` step", article(kind));
-                Finding::new("S016", entry.key_span.clone(), message).help(format!("it belongs to `{owner}`"))
-            } else if KEYS_LATER.contains(&key) {
-                Finding::new("S008", entry.key_span.clone(), format!("`{key}` is not available in this version"))
-            } else {
-                let mut known: Vec<&str> = [kind].iter().chain(SHARED).chain(own).copied().collect();
-                if kind == "call" {
-                    known.extend(CALL_KEYS);
-                }
+            let owners: Vec<&str> = KINDS.iter().copied().filter(|kind| own_keys(kind).contains(&key)).collect();
+            let finding = if owners.is_empty() {
+                let known: Vec<&str> = [kind].iter().chain(SHARED).chain(own).copied().collect();
                 let help = match crate::expression::suggest(key, known.iter().copied()) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("{} `{kind}` step has {}", article(kind), listed(&known)),
                 };
                 Finding::new("S007", entry.key_span.clone(), format!("a step has no key `{}`", shorten(key))).help(help)
+            } else {
+                let message = format!("`{key}` has no meaning on {} `{kind}` step", article(kind));
+                Finding::new("S016", entry.key_span.clone(), message).help(format!("it belongs to {}", listed(&owners)))
             };
             self.reader.find(finding);
         }
@@ -300,11 +347,13 @@ impl Loader<'_> {
 }
 
 /// A step with nothing but its place, until its keys are read.
-fn placeholder(id: StepId, path: Arc<str>, parent: Option<Parent>, after_pivot: bool) -> Step {
+fn placeholder(id: StepId, path: Arc<str>, (block, position, items): (BlockIndex, u32, u8), after_pivot: bool) -> Step {
     Step {
         id,
         path,
-        parent,
+        block,
+        position,
+        items,
         condition: None,
         action: Action::Switch(Vec::new()),
         attempt_timeout: crate::time::Span::from_secs(30),
@@ -316,18 +365,22 @@ fn placeholder(id: StepId, path: Arc<str>, parent: Option<Parent>, after_pivot: 
         pivot: false,
         after_pivot,
         optional: false,
+        fallback: None,
+        cache: None,
+        paginate: None,
+        tags: Vec::new(),
         expect: None,
         output: None,
         idempotency: Idempotency { place: default_key_place(), value: None },
     }
 }
 
-fn article(kind: &str) -> &'static str {
-    if kind == "emit" { "an" } else { "a" }
+pub(super) fn article(kind: &str) -> &'static str {
+    if matches!(kind, "emit" | "await" | "ask") { "an" } else { "a" }
 }
 
 /// Returns every word of steps, for the test of the reference.
 #[cfg(test)]
 pub(super) fn words() -> impl Iterator<Item = &'static str> {
-    [KINDS, KINDS_LATER, SHARED, CALL_KEYS].into_iter().flatten().copied()
+    [KINDS, SHARED, CALL_KEYS].into_iter().flatten().copied()
 }

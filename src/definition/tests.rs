@@ -59,7 +59,7 @@ fn the_whole_file() {
     let loaded = load(ORDER).unwrap_or_else(|found| panic!("{}", render_all(&found, ORDER, Style::Plain)));
     assert_eq!(loaded.warnings, []);
     let saga = loaded.definition;
-    assert_eq!((saga.name.as_str(), saga.version, saga.root.len()), ("order-fulfilment", 2, 4));
+    assert_eq!((saga.name.as_str(), saga.version, saga.block(ROOT).steps.len()), ("order-fulfilment", 2, 4));
     assert_eq!(saga.timeout, Some(Span::from_secs(24 * 3_600)));
     let step = |id: &str| saga.step(saga.find(id).unwrap());
     assert_eq!(step("reserve").attempt_timeout, Span::from_secs(2), "the service's beats defaults");
@@ -93,9 +93,9 @@ fn switches_nest() {
     ));
     let paths: Vec<&str> = saga.steps.iter().map(|step| &*step.path).collect();
     assert_eq!(paths, ["route", "route/fly", "route/inner", "route/inner/sail", "done"]);
-    assert_eq!(saga.root, [0, 4]);
-    assert_eq!(saga.list_of(3), [3]);
-    assert_eq!(saga.step(3).parent, Some(Parent { step: 2, arm: 0 }));
+    assert_eq!(saga.block(ROOT).steps, [0, 4]);
+    let inner = saga.block(saga.step(3).block);
+    assert_eq!((inner.owner, inner.part, inner.steps.as_slice()), (Some(2), Part::Arm(0), &[3][..]));
     let Action::Switch(arms) = &saga.step(0).action else { panic!() };
     assert!(arms[0].when.is_some() && arms[1].when.is_none());
 }

@@ -8,7 +8,7 @@ use jaq_core::load::lex::{Lexer, StrPart, Tok, Token};
 use jaq_core::load::parse::{BinaryOp, Parser, Pattern, Term};
 use jaq_core::path::Part;
 
-use super::names::{CompileError, Name, Read, Root};
+use super::names::{Allowed, CompileError, Name, Read};
 use super::scan;
 use super::walk::Walk;
 
@@ -30,7 +30,7 @@ pub(super) struct Fenced<'s> {
 }
 
 /// Parses and checks an expression's source.
-pub(super) fn fence<'s>(source: &'s str, allowed: &[Root]) -> Result<Fenced<'s>, Vec<CompileError>> {
+pub(super) fn fence<'s>(source: &'s str, allowed: Allowed<'_>) -> Result<Fenced<'s>, Vec<CompileError>> {
     scan::check(source).map_err(|error| {
         vec![CompileError { code: error.code, span: error.start..error.end, message: error.message, help: None }]
     })?;

@@ -23,7 +23,7 @@ use std::sync::OnceLock;
 use crate::payload::Payload;
 
 pub use fence::{TERM_DEPTH_MAX, TOKENS_MAX};
-pub use names::{CompileError, Name, Read, Root};
+pub use names::{Allowed, CompileError, Name, Read, Root};
 pub use scan::{BRACKETS_MAX, SOURCE_BYTES_MAX};
 pub use template::{Place, Template, TextTemplate};
 
@@ -66,6 +66,10 @@ pub enum Variable<'a> {
     Parked,
     /// `$saga`
     Saga,
+    /// `$item` of the n-th `for` around the step, counted from 0 from outside.
+    Item(u8),
+    /// `$index`, from 0.
+    Index(u8),
 }
 
 /// A variable's value.
@@ -112,9 +116,9 @@ impl Expression {
     ///
     /// # Errors
     /// Every finding, each with its bytes in the source.
-    pub fn compile(source: &str, allowed: &[Root]) -> Result<Self, Vec<CompileError>> {
+    pub fn compile<'a>(source: &str, allowed: impl Into<Allowed<'a>>) -> Result<Self, Vec<CompileError>> {
         use jaq_core::load::parse::{BinaryOp, Term};
-        let fenced = fence::fence(source, allowed)?;
+        let fenced = fence::fence(source, allowed.into())?;
         let null_stated = matches!(&fenced.term,
             Term::BinOp(_, BinaryOp::Alt, right) if matches!(&**right, Term::Call("null", args) if args.is_empty()));
         let small = program::Program::compile(source, &fenced);

@@ -64,6 +64,27 @@ impl Root {
     }
 }
 
+/// The variables that may be read at a place: those of the language, and those that the steps around it
+/// bind (`each` of a `for`, `as` of a `catch`).
+#[derive(Debug, Clone, Copy)]
+pub struct Allowed<'a> {
+    pub roots: &'a [Root],
+    /// With the leading `$`; the last one of a name counts.
+    pub locals: &'a [(String, Name)],
+}
+
+impl<'a> From<&'a [Root]> for Allowed<'a> {
+    fn from(roots: &'a [Root]) -> Self {
+        Self { roots, locals: &[] }
+    }
+}
+
+impl<'a, const N: usize> From<&'a [Root; N]> for Allowed<'a> {
+    fn from(roots: &'a [Root; N]) -> Self {
+        Self { roots, locals: &[] }
+    }
+}
+
 /// A variable that an expression names, resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Name {
@@ -82,6 +103,9 @@ pub enum Name {
     Error,
     Parked,
     Saga,
+    /// The item of the n-th `for` around the step, counted from 0 from outside.
+    Item(u8),
+    Index(u8),
 }
 
 impl Name {
@@ -104,6 +128,8 @@ impl Name {
             Self::Error => Variable::Error,
             Self::Parked => Variable::Parked,
             Self::Saga => Variable::Saga,
+            Self::Item(level) => Variable::Item(*level),
+            Self::Index(level) => Variable::Index(*level),
         }
     }
 
@@ -122,7 +148,9 @@ impl Name {
             | Self::ForwardKey
             | Self::Error
             | Self::Parked
-            | Self::Saga => None,
+            | Self::Saga
+            | Self::Item(_)
+            | Self::Index(_) => None,
         }
     }
 }

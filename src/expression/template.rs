@@ -5,7 +5,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::json::{Kind, Value, write_text};
 use super::scan::{self, Piece};
-use super::{CompileError, EvalError, Expression, OUTPUT_BYTES_MAX, Root, Scope, too_large};
+use super::{Allowed, CompileError, EvalError, Expression, OUTPUT_BYTES_MAX, Scope, too_large};
 use crate::payload::Payload;
 
 /// What may stand unescaped in a path segment or a query value (RFC 3986 section 2.3).
@@ -43,7 +43,7 @@ impl Template {
     ///
     /// # Errors
     /// As [`Expression::compile`]; the bytes are those of `text`.
-    pub fn text(text: &str, allowed: &[Root]) -> Result<Self, Vec<CompileError>> {
+    pub fn text<'a>(text: &str, allowed: impl Into<Allowed<'a>>) -> Result<Self, Vec<CompileError>> {
         let mut template = TextTemplate::compile(text, allowed)?;
         Ok(Self(match template.parts.as_slice() {
             [Part::Literal(text)] => {
@@ -69,6 +69,16 @@ impl Template {
         }
     }
 
+    /// True for one expression that ends in `// null`: its author has provided for null.
+    #[must_use]
+    pub fn states_null(&self) -> bool {
+        match &self.0 {
+            Node::Literal(text) => &**text == "null",
+            Node::Expression(expression, _) => expression.states_null(),
+            Node::Text(_) | Node::Array(_) | Node::Object(_) => false,
+        }
+    }
+
     /// Makes an array of templates.
     #[must_use]
     pub fn array(items: Vec<Self>) -> Self {
@@ -85,7 +95,11 @@ impl Template {
     ///
     /// # Errors
     /// As [`Expression::compile`].
-    pub fn from_json(value: &serde_json::Value, allowed: &[Root]) -> Result<Self, Vec<CompileError>> {
+    pub fn from_json<'a>(
+        value: &serde_json::Value,
+        allowed: impl Into<Allowed<'a>>,
+    ) -> Result<Self, Vec<CompileError>> {
+        let allowed: Allowed<'_> = allowed.into();
         Ok(match value {
             serde_json::Value::String(text) => Self::text(text, allowed)?,
             serde_json::Value::Array(items) => {
@@ -208,7 +222,8 @@ impl TextTemplate {
     ///
     /// # Errors
     /// As [`Expression::compile`]; the bytes are those of `text`.
-    pub fn compile(text: &str, allowed: &[Root]) -> Result<Self, Vec<CompileError>> {
+    pub fn compile<'a>(text: &str, allowed: impl Into<Allowed<'a>>) -> Result<Self, Vec<CompileError>> {
+        let allowed: Allowed<'_> = allowed.into();
         let pieces = scan::pieces(text).map_err(|error| {
             vec![CompileError { code: error.code, span: error.start..error.end, message: error.message, help: None }]
         })?;

@@ -33,6 +33,8 @@ impl Scope for World {
             Variable::Error => "error".to_owned(),
             Variable::Parked => "parked".to_owned(),
             Variable::Saga => "saga".to_owned(),
+            Variable::Item(level) => format!("item{level}"),
+            Variable::Index(level) => format!("index{level}"),
         };
         self.0.get(&name).map_or(Bound::Null, Bound::Json)
     }

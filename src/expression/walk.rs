@@ -8,11 +8,11 @@ use jaq_core::path::Part;
 
 use super::fence::{literal_key, offset};
 use super::functions::{FUNCTIONS, left_out};
-use super::names::{CompileError, Name, Read, Root};
+use super::names::{Allowed, CompileError, Name, Read, Root};
 
 pub(super) struct Walk<'s, 'a> {
     pub source: &'s str,
-    pub allowed: &'a [Root],
+    pub allowed: Allowed<'a>,
     pub locals: Vec<&'s str>,
     pub reads: Vec<Read>,
     pub names: Vec<Name>,
@@ -150,7 +150,8 @@ impl<'s> Walk<'s, '_> {
     fn pattern(&mut self, pattern: &Pattern<&'s str>, guarded: bool) {
         match pattern {
             Pattern::Var(name) => {
-                if Root::ALL.iter().any(|root| root.name() == *name) || name.starts_with("$__") {
+                let bound = self.allowed.locals.iter().any(|(local, _)| local == name);
+                if bound || Root::ALL.iter().any(|root| root.name() == *name) || name.starts_with("$__") {
                     let help = Some("choose another name".to_owned());
                     self.error("X004", self.span(name), format!("`{name}` cannot be bound anew"), help);
                 }
@@ -203,16 +204,21 @@ impl<'s> Walk<'s, '_> {
             return;
         }
         let span = self.span(name);
+        if let Some((_, resolved)) = self.allowed.locals.iter().rev().find(|(local, _)| local == name) {
+            let resolved = resolved.clone();
+            return self.read(resolved, span.clone(), guarded, shorthand);
+        }
         let Some(root) = Root::ALL.iter().copied().find(|root| root.name() == name) else {
-            let known = self.allowed.iter().map(|root| root.name()).chain(self.locals.iter().copied());
+            let bound = self.allowed.locals.iter().map(|(local, _)| local.as_str());
+            let known = self.allowed.roots.iter().map(|root| root.name()).chain(self.locals.iter().copied()).chain(bound);
             let help = crate::expression::suggest(name, known).map(|near| format!("did you mean `{near}`?"));
             let message = match name {
-                "$item" | "$index" => format!("`{name}` belongs to `for`, which is not available in this version"),
+                "$item" | "$index" => format!("`{name}` belongs to the steps inside a `for`"),
                 _ => format!("there is no variable `{name}`"),
             };
             return self.error("X003", span, message, help.or_else(|| Some(self.available())));
         };
-        if !self.allowed.contains(&root) {
+        if !self.allowed.roots.contains(&root) {
             let message = format!("`{name}` cannot be read here");
             return self.error("X004", span, message, Some(self.available()));
         }
@@ -278,18 +284,23 @@ impl<'s> Walk<'s, '_> {
                 }
             }
         };
+        self.read(resolved, span.start..end, guarded, shorthand);
+    }
+
+    fn read(&mut self, resolved: Name, span: Range<usize>, guarded: bool, shorthand: bool) {
         let slot = self.names.iter().position(|known| *known == resolved).unwrap_or_else(|| {
             self.names.push(resolved.clone());
             self.names.len() - 1
         });
-        self.reads.push(Read { name: resolved, span: span.start..end, guarded, slot, shorthand });
+        self.reads.push(Read { name: resolved, span, guarded, slot, shorthand });
     }
 
     fn available(&self) -> String {
-        if self.allowed.is_empty() {
+        if self.allowed.roots.is_empty() && self.allowed.locals.is_empty() {
             return "no variable can be read here".to_owned();
         }
-        let names: Vec<_> = self.allowed.iter().map(|root| root.name()).collect();
+        let bound = self.allowed.locals.iter().map(|(local, _)| local.as_str());
+        let names: Vec<_> = self.allowed.roots.iter().map(|root| root.name()).chain(bound).collect();
         format!("available here: {}", names.join(", "))
     }
 }

@@ -1,17 +1,21 @@
 //! What the outside must do next. Commands are not stored: [`outstanding`] works them out again.
 
+use std::sync::Arc;
+
+use super::at::StepAt;
+use super::fact::{ChildRun, Wanted};
 use super::state::{Activity, LockState, SagaState};
-use crate::definition::StepIndex;
+use crate::id::RunId;
 use crate::request::Direction;
 use crate::time::Timestamp;
 
 /// An order to the outside. Carrying one out twice is harmless: calls repeat their key, timers and
 /// locks that nobody waits for are rejected.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     /// Send the attempt; request and key are in the state.
     RunAttempt {
-        step: StepIndex,
+        step: StepAt,
         direction: Direction,
         attempt: u32,
     },
@@ -27,13 +31,39 @@ pub enum Command {
     ReleaseLock {
         name: String,
     },
+    /// Give [`super::Input::EventArrived`] for each event that fits, kept ones first.
+    AwaitEvents {
+        step: StepAt,
+        direction: Direction,
+        wanted: Arc<Wanted>,
+    },
+    /// Nobody waits for these any more.
+    ForgetEvents {
+        step: StepAt,
+    },
+    /// Start the run, or find it; give [`super::Input::ChildEnded`] when it has ended.
+    StartChild {
+        step: StepAt,
+        direction: Direction,
+        child: Arc<ChildRun>,
+    },
+    /// Ask a child that runs to take back what it did; its end is waited for all the same.
+    CancelChild {
+        run: RunId,
+    },
+    /// The root has ended: this child needs to be held no longer.
+    ReleaseChild {
+        run: RunId,
+    },
 }
 
 /// Which timer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Timer {
-    /// A step's retry or wait.
-    Step(StepIndex),
+    /// A step's retry, wait, or the end of its waiting for somebody.
+    Step(StepAt),
+    /// A step's `timeout.total`, with all inside it.
+    Total(StepAt),
     /// The saga's `timeout`.
     Deadline,
 }
@@ -54,17 +84,50 @@ pub fn outstanding(state: &SagaState) -> Vec<Command> {
     if let (Some(due), None, false) = (state.deadline, &state.parked, state.deadline_passed) {
         commands.push(Command::SetTimer { timer: Timer::Deadline, due });
     }
-    for (at, step) in state.steps.iter().enumerate() {
-        let index = at as StepIndex;
-        match step.activity {
+    commands.extend(timers(state));
+    for step in &state.active {
+        let at = state.step(*step);
+        match at.activity {
             Activity::InFlight { direction, attempt } => {
-                commands.push(Command::RunAttempt { step: index, direction, attempt });
+                commands.push(Command::RunAttempt { step: *step, direction, attempt });
             }
-            Activity::RetryAt { due, .. } | Activity::Sleeping { due } => {
-                commands.push(Command::SetTimer { timer: Timer::Step(index), due });
+            Activity::Awaiting { direction, .. } => {
+                let wanted = at.wanted.iter().map(Arc::clone);
+                commands.extend(wanted.map(|wanted| Command::AwaitEvents { step: *step, direction, wanted }));
             }
-            Activity::Idle | Activity::AskPending | Activity::Interrupted { .. } => {}
+            Activity::Child { direction } => {
+                let child = if direction == Direction::Compensate { &at.undo.child } else { &at.child };
+                let child = child.iter().map(Arc::clone);
+                commands.extend(child.map(|child| Command::StartChild { step: *step, direction, child }));
+            }
+            Activity::Idle
+            | Activity::RetryAt { .. }
+            | Activity::Sleeping { .. }
+            | Activity::Asking { .. }
+            | Activity::AskPending
+            | Activity::Interrupted { .. } => {}
         }
+    }
+    commands
+}
+
+/// Returns the timers of all that waits for one.
+pub fn timers(state: &SagaState) -> Vec<Command> {
+    let mut commands = Vec::new();
+    for step in &state.active {
+        let due = match state.step(*step).activity {
+            Activity::RetryAt { due, .. } | Activity::Sleeping { due } => Some(due),
+            Activity::Awaiting { due, .. } | Activity::Asking { due } => due,
+            Activity::Idle
+            | Activity::InFlight { .. }
+            | Activity::Child { .. }
+            | Activity::AskPending
+            | Activity::Interrupted { .. } => None,
+        };
+        commands.extend(due.map(|due| Command::SetTimer { timer: Timer::Step(*step), due }));
+    }
+    for (step, due) in &state.expiries {
+        commands.push(Command::SetTimer { timer: Timer::Total(*step), due: *due });
     }
     commands
 }

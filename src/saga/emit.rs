@@ -82,8 +82,8 @@ fn fact(
 ) -> Fact {
     let begun = &state.begun;
     let name = match emission {
-        Emission::Step(step) => format!("{}|emit|{}", rules.definition.step(step).path, state.step(step).key_number),
-        Emission::Undo(step) => format!("{}|undo_emit", rules.definition.step(step).path),
+        Emission::Step(step) => format!("{}|emit|{}", step.path(rules.definition), state.step(step).key_number),
+        Emission::Undo(step) => format!("{}|undo_emit", step.path(rules.definition)),
         Emission::Completed => "finally|completed".to_owned(),
         Emission::Compensated => "finally|compensated".to_owned(),
         // The parking that causes it is already counted.

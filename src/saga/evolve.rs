@@ -1,12 +1,21 @@
 //! Applies facts. Costs what the fact costs, never what the run costs; decides nothing.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::command::{Command, Timer};
-use super::fact::{Emission, Fact, Fate, Outcome, RunStarted, SettleCause, SkipReason, UndoEnd};
+use super::agenda::{Agenda, Todo};
+use super::at::{BlockAt, StepAt};
+use super::command::{Command, Timer, timers};
+use super::fact::{Emission, Fact, Fate, Outcome, RunStarted, ScopeAt, SettleCause, SkipReason, UndoEnd};
 use super::input::Operation;
-use super::state::{Activity, Final, LockState, Parked, Phase, SagaState, StepState, StepStatus, UndoStatus};
-use crate::definition::{SagaDefinition, StepIndex};
+use super::nesting;
+use super::plan::{self, Mode};
+use super::state::{
+    Activity, Asked, Final, LockState, Parked, ParkingWish, Phase, SagaState, ScopePhase, StepState, StepStatus,
+    UndoStatus,
+};
+use super::undo_walk;
+use crate::definition::{Action, Part, SagaDefinition};
 use crate::planted;
 use crate::request::{Direction, Effect};
 use crate::time::Timestamp;
@@ -14,7 +23,7 @@ use crate::time::Timestamp;
 /// Makes the state that [`Fact::RunStarted`] leaves.
 #[must_use]
 pub fn begin(definition: &SagaDefinition, begun: &RunStarted, at: Timestamp) -> SagaState {
-    SagaState {
+    let mut state = SagaState {
         begun: Arc::new(begun.clone()),
         started_at: at,
         phase: Phase::Forward,
@@ -22,27 +31,33 @@ pub fn begin(definition: &SagaDefinition, begun: &RunStarted, at: Timestamp) -> 
         lock: LockState::None,
         deadline: begun.deadline,
         deadline_passed: false,
-        steps: vec![StepState::default(); definition.steps.len()],
+        steps: BTreeMap::new(),
+        frames: BTreeMap::new(),
+        scopes: BTreeMap::new(),
+        active: BTreeSet::new(),
+        expiries: BTreeMap::new(),
+        agenda: Agenda::default(),
         cursor: None,
-        active: None,
-        redo: None,
-        failed: None,
-        clearing: None,
-        undo_below: definition.steps.len() as StepIndex,
+        pivot: None,
         cause: None,
+        settle_retries: false,
         error: None,
         others: Vec::new(),
+        parking: Vec::new(),
         parked: None,
         parkings: 0,
         pivot_done: false,
         incomplete: false,
         notes: Vec::new(),
         emitted: 0,
+        taken: BTreeSet::new(),
         output: None,
         end: None,
         ended_at: None,
         facts: 1,
-    }
+    };
+    nesting::enter(definition, &mut state, BlockAt::ROOT);
+    state
 }
 
 /// Applies one fact that became durable at `at`, and says what the outside must now do.
@@ -65,7 +80,7 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
             Vec::new()
         }
         Fact::StepSkipped { step, why } => {
-            let this = touch(state, *step);
+            let this = touch(definition, state, *step);
             match why {
                 // The pivot itself happened; only what was wrong with its answer is skipped.
                 SkipReason::Operator if this.status == StepStatus::Ended(Outcome::Done) => {}
@@ -74,29 +89,84 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
                 }
             }
             this.ended_at = Some(at);
-            state.failed = None;
+            nesting::advance(definition, state, *step);
             Vec::new()
         }
         Fact::ArmTaken { step, arm } => {
-            let this = touch(state, *step);
-            this.status = StepStatus::Begun;
-            this.arm = Some(*arm);
-            this.started_at = Some(at);
-            Vec::new()
+            let commands = begin_composite(definition, state, *step, at);
+            state.step_mut(*step).arm = Some(*arm);
+            if let Action::Switch(arms) = &definition.step(step.step).action
+                && let Some(arm) = arms.get(*arm as usize)
+            {
+                nesting::enter(definition, state, step.part(arm.block));
+            }
+            commands
         }
-        Fact::StepStarted { step, key, key_number, sent_key, request, attempt } => {
-            let this = touch(state, *step);
+        Fact::BranchesEntered { step } => {
+            let commands = begin_composite(definition, state, *step, at);
+            if let Action::Parallel(parallel) = &definition.step(step.step).action {
+                for (_, block) in &parallel.branches {
+                    nesting::enter(definition, state, step.part(*block));
+                }
+            }
+            commands
+        }
+        Fact::ItemsListed { step, items } => {
+            let commands = begin_composite(definition, state, *step, at);
+            // What is stored was checked to be a list when it was decided.
+            state.step_mut(*step).nest_mut().items = items.read().unwrap_or_default();
+            nesting::join(definition, state, *step);
+            commands
+        }
+        Fact::BlockEntered { block } => {
+            let mut commands = Vec::new();
+            if let Some(owner) = block.owner(definition) {
+                if state.step(owner).status == StepStatus::NotStarted {
+                    commands = begin_composite(definition, state, owner, at);
+                }
+                state.agenda.remove(Todo::Begin(owner));
+                state.agenda.remove(Todo::Failed(owner));
+                state.agenda.remove(Todo::Join(owner));
+                state.agenda.remove(Todo::Scope(ScopeAt::Step(owner)));
+                state.scopes.remove(&ScopeAt::Step(owner));
+            }
+            nesting::enter(definition, state, *block);
+            if let Some(owner) = block.owner(definition) {
+                match definition.block(block.block).part {
+                    // Nobody waits any more for what did not come.
+                    Part::OnTimeout => commands.extend(rest(definition, state, owner)),
+                    Part::Fallback => {
+                        let error = state.step(owner).error.clone();
+                        state.step_mut(owner).nest_mut().caught = error;
+                    }
+                    Part::Root | Part::Arm(_) | Part::Branch(_) | Part::Item | Part::Body | Part::Handler(_) => {}
+                }
+                nesting::join(definition, state, owner);
+            }
+            commands
+        }
+        Fact::StepStarted { step, key, key_number, sent_key, request, attempt, round } => {
+            let this = touch(definition, state, *step);
+            let first = this.round == 0;
             this.status = StepStatus::Begun;
             this.key = Some(*key);
             this.key_number = *key_number;
             this.sent_key.clone_from(sent_key);
             this.request = Some(Arc::clone(request));
             this.started_at.get_or_insert(at);
+            this.round = *round;
+            if *round > 1 {
+                this.attempts_used = 0;
+            }
             this.first_attempt_at = Some(at);
-            launch(state, *step, Direction::Forward, *attempt, at)
+            let mut commands = launch(state, *step, Direction::Forward, *attempt, at);
+            if first && let Action::Poll(poll) = &definition.step(step.step).action {
+                commands.extend(expire(state, *step, poll.timeout.map(|span| at.plus(span))));
+            }
+            commands
         }
         Fact::AttemptStarted { step, direction, attempt } => {
-            let this = &mut state.steps[*step as usize];
+            let this = state.step_mut(*step);
             match direction {
                 Direction::Forward => {
                     this.first_attempt_at.get_or_insert(at);
@@ -106,10 +176,11 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
                 }
                 Direction::Check => {}
             }
+            state.agenda.remove(Todo::Undo(*step));
             launch(state, *step, *direction, *attempt, at)
         }
         Fact::AttemptEnded { step, direction, effect, proof, refused, problem, fate, .. } => {
-            let this = &mut state.steps[*step as usize];
+            let this = state.step_mut(*step);
             match direction {
                 Direction::Forward => {
                     this.attempts_used += 1;
@@ -133,22 +204,22 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
                     if *direction == Direction::Forward {
                         this.again = *again;
                     }
-                    rest(state, *step);
-                    Vec::new()
+                    rest(definition, state, *step)
                 }
             }
         }
         Fact::AttemptInterrupted { step, direction, attempt } => {
-            let this = &mut state.steps[*step as usize];
+            let this = state.step_mut(*step);
             if *direction == Direction::Forward {
                 this.in_doubt = !planted::is("restart_forgets_doubt");
                 this.again = true;
             }
             this.activity = Activity::Interrupted { direction: *direction, attempt: *attempt };
+            state.agenda.add(Todo::Resume(*step));
             Vec::new()
         }
         Fact::CheckStarted { step, key, request, attempt } => {
-            let this = &mut state.steps[*step as usize];
+            let this = state.step_mut(*step);
             this.check.key = Some(*key);
             this.check.request = Some(Arc::clone(request));
             this.check.attempts_used = 0;
@@ -157,75 +228,211 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
             launch(state, *step, Direction::Check, *attempt, at)
         }
         Fact::AskDeferred { step } => {
-            state.steps[*step as usize].activity = Activity::AskPending;
-            state.active = Some(*step);
+            state.step_mut(*step).activity = Activity::AskPending;
+            state.active.insert(*step);
+            state.agenda.add(Todo::Resume(*step));
             Vec::new()
         }
         Fact::CheckEnded { step, conclusive, happened, .. } => {
             if (*conclusive || planted::is("not_seen_yet_is_a_no")) && *happened == Some(false) {
-                state.steps[*step as usize].in_doubt = false;
+                state.step_mut(*step).in_doubt = false;
             }
-            rest(state, *step);
+            rest(definition, state, *step)
+        }
+        Fact::RoundEnded { step, due } => wait(definition, state, *step, Activity::Sleeping { due: *due }, Some(*due)),
+        Fact::PageEnded { step, items, next } => {
+            let this = state.step_mut(*step);
+            this.pages.push(items.clone());
+            this.next_page.clone_from(next);
+            if next.is_some() {
+                state.agenda.add(Todo::Begin(*step));
+            }
+            rest(definition, state, *step)
+        }
+        Fact::AwaitStarted { step, direction, wanted, due } => {
+            match direction {
+                Direction::Forward | Direction::Check => {
+                    let replied = matches!(&definition.step(step.step).action, Action::Emit(_));
+                    let this = touch(definition, state, *step);
+                    this.status = StepStatus::Begun;
+                    this.started_at.get_or_insert(at);
+                    this.first_attempt_at.get_or_insert(at);
+                    this.in_doubt |= replied;
+                    this.attempt += u32::from(replied);
+                }
+                Direction::Compensate => {
+                    state.agenda.remove(Todo::Undo(*step));
+                    let undo = &mut state.step_mut(*step).undo;
+                    undo.status = UndoStatus::Undoing;
+                    undo.attempt += 1;
+                    undo.first_attempt_at.get_or_insert(at);
+                }
+            }
+            state.step_mut(*step).wanted = Some(Arc::clone(wanted));
+            let mut commands = vec![Command::AwaitEvents {
+                step: *step,
+                direction: *direction,
+                wanted: Arc::clone(wanted),
+            }];
+            commands.extend(wait(
+                definition,
+                state,
+                *step,
+                Activity::Awaiting { direction: *direction, due: *due },
+                *due,
+            ));
+            commands
+        }
+        Fact::AwaitEnded { step, direction, problem, due } => {
+            let this = state.step_mut(*step);
+            match direction {
+                Direction::Forward | Direction::Check => {
+                    this.attempts_used += 1;
+                    this.last_problem.clone_from(problem);
+                }
+                Direction::Compensate => {
+                    this.undo.attempts_used += 1;
+                    this.undo.last_problem.clone_from(problem);
+                }
+            }
+            let mut commands = rest(definition, state, *step);
+            if let Some(due) = due {
+                let activity = Activity::RetryAt { direction: *direction, due: *due };
+                commands.extend(wait(definition, state, *step, activity, Some(*due)));
+            }
+            commands
+        }
+        Fact::EventTaken { step, key, event, content, .. } => {
+            state.taken.insert(key.clone());
+            state.step_mut(*step).events.push((event.clone(), content.clone()));
             Vec::new()
         }
-        Fact::WaitStarted { step, due } => {
-            let this = touch(state, *step);
+        Fact::AskStarted { step, title, show, due } => {
+            let this = touch(definition, state, *step);
             this.status = StepStatus::Begun;
             this.started_at = Some(at);
-            this.activity = Activity::Sleeping { due: *due };
-            state.active = Some(*step);
-            vec![Command::SetTimer { timer: Timer::Step(*step), due: *due }]
+            this.asked = Some(Arc::new(Asked { title: title.clone(), show: show.clone() }));
+            wait(definition, state, *step, Activity::Asking { due: *due }, *due)
+        }
+        Fact::ChildStarted { step, direction, child } => {
+            match direction {
+                Direction::Forward | Direction::Check => {
+                    let this = touch(definition, state, *step);
+                    this.status = StepStatus::Begun;
+                    this.started_at.get_or_insert(at);
+                    this.child = Some(Arc::clone(child));
+                }
+                Direction::Compensate => {
+                    state.agenda.remove(Todo::Undo(*step));
+                    let undo = &mut state.step_mut(*step).undo;
+                    undo.status = UndoStatus::Undoing;
+                    undo.child = Some(Arc::clone(child));
+                }
+            }
+            state.step_mut(*step).activity = Activity::Child { direction: *direction };
+            state.active.insert(*step);
+            vec![Command::StartChild { step: *step, direction: *direction, child: Arc::clone(child) }]
+        }
+        Fact::ChildEnded { step, .. } => rest(definition, state, *step),
+        Fact::WaitStarted { step, due } => {
+            let this = touch(definition, state, *step);
+            this.status = StepStatus::Begun;
+            this.started_at = Some(at);
+            wait(definition, state, *step, Activity::Sleeping { due: *due }, Some(*due))
         }
         Fact::RetryScheduled { step, due } => {
-            state.steps[*step as usize].activity = Activity::RetryAt { direction: Direction::Forward, due: *due };
-            state.active = Some(*step);
-            vec![Command::SetTimer { timer: Timer::Step(*step), due: *due }]
+            let activity = Activity::RetryAt { direction: Direction::Forward, due: *due };
+            wait(definition, state, *step, activity, Some(*due))
         }
         Fact::StepEnded { step, outcome, output, failure } => {
-            step_ended(definition, state, *step, *outcome, at);
-            let this = &mut state.steps[*step as usize];
+            let mode = plan::mode(definition, state, *step);
+            let commands = step_ended(definition, state, *step, *outcome, at);
+            let this = state.step_mut(*step);
             this.output.clone_from(output);
             this.error.clone_from(failure);
-            state.failed = failure.is_some().then_some(*step);
-            if state.phase != Phase::Forward
-                && let Some(problem) = failure
-                && state.error.as_ref() != Some(problem)
-            {
-                state.others.push(problem.clone());
+            match (mode, failure) {
+                (Mode::Forward, Some(_)) => state.agenda.add(Todo::Failed(*step)),
+                (Mode::Forward, None) => nesting::advance(definition, state, *step),
+                (Mode::Settling { .. } | Mode::Undo, failure) => {
+                    if state.phase != Phase::Forward
+                        && let Some(problem) = failure
+                        && state.error.as_ref() != Some(problem)
+                    {
+                        state.others.push(problem.clone());
+                    }
+                    undo_walk::look_again(definition, state, *step);
+                }
             }
-            Vec::new()
+            commands
         }
         Fact::StepWithdrawn { step } => {
-            let this = touch(state, *step);
+            let this = touch(definition, state, *step);
             this.status = StepStatus::Withdrawn;
             this.ended_at = Some(at);
-            rest(state, *step);
+            state.expiries.remove(step);
+            rest(definition, state, *step)
+        }
+        Fact::StepExpired { step } => {
+            state.step_mut(*step).expired = true;
+            state.expiries.remove(step);
             Vec::new()
         }
         Fact::ClearingBegan { step } => {
-            state.clearing = Some(*step);
+            state.agenda.remove(Todo::Failed(*step));
+            nesting::begin_clearing(definition, state, *step);
             Vec::new()
         }
-        Fact::FailureHandled { step } => {
-            state.failed = None;
-            state.clearing = None;
-            state.cursor = Some(*step);
+        Fact::FailureHandled { step, output } => {
+            state.agenda.remove(Todo::Failed(*step));
+            state.agenda.remove(Todo::Join(*step));
+            state.agenda.remove(Todo::Scope(ScopeAt::Step(*step)));
+            state.scopes.remove(&ScopeAt::Step(*step));
+            let this = touch(definition, state, *step);
+            if this.status == StepStatus::Begun {
+                this.status = StepStatus::Ended(Outcome::Done);
+                this.ended_at = Some(at);
+            }
+            if output.is_some() {
+                this.output.clone_from(output);
+            }
+            nesting::advance(definition, state, *step);
+            nesting::settle_further(definition, state, *step);
+            Vec::new()
+        }
+        Fact::ScopeSettling { scope, from, cause, problem, undo, catch, cancel } => {
+            let one = super::state::Scope {
+                phase: ScopePhase::Settling,
+                undo: *undo,
+                cause: *cause,
+                problem: problem.clone(),
+                catch: *catch,
+                retries: !cancel && *cause == SettleCause::Failed,
+            };
+            nesting::begin_settling(definition, state, *scope, *from, one);
+            Vec::new()
+        }
+        Fact::ScopeUndoing { scope } => {
+            nesting::begin_undo(definition, state, *scope);
+            Vec::new()
+        }
+        Fact::ScopeEnded { scope } => {
+            nesting::end_scope(definition, state, *scope);
             Vec::new()
         }
         Fact::EventEmitted { emission, .. } => {
             state.emitted += u64::from(!planted::is("outbox_number_stands_still"));
             if let Emission::Step(step) = emission {
-                touch(state, *step).started_at = Some(at);
+                touch(definition, state, *step).started_at.get_or_insert(at);
             }
             Vec::new()
         }
-        Fact::SettlingBegan { cause, problem } => {
+        Fact::SettlingBegan { cause, problem, cancel } => {
             state.phase = Phase::Settling;
             state.cause = Some(*cause);
+            state.settle_retries = *cause == SettleCause::Failed && !cancel;
             state.error.get_or_insert_with(|| problem.clone());
-            state.failed = None;
-            state.redo = None;
             state.deadline_passed |= *cause == SettleCause::Deadline;
+            nesting::settle_run(definition, state);
             // A run that never got its lock gives up its place in the queue.
             match &state.lock {
                 LockState::Wanted { name } => {
@@ -238,13 +445,19 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
         }
         Fact::UndoBegan {} => {
             state.phase = Phase::Undo;
+            state.expiries.clear();
+            if undo_walk::begin_block(definition, state, BlockAt::ROOT) {
+                state.agenda.add(Todo::Finish);
+            }
             Vec::new()
         }
         Fact::UndoStarted { step, key, request, attempt } => {
-            let undo = &mut state.steps[*step as usize].undo;
+            state.agenda.remove(Todo::Undo(*step));
+            let undo = &mut state.step_mut(*step).undo;
             undo.status = UndoStatus::Undoing;
             if planted::is("undo_counts_as_done_when_sent") {
                 undo.status = UndoStatus::Ended(UndoEnd::Undone);
+                undo_walk::step_undone(definition, state, *step);
                 return vec![Command::RunAttempt { step: *step, direction: Direction::Compensate, attempt: *attempt }];
             }
             undo.key = Some(*key);
@@ -253,24 +466,25 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
             launch(state, *step, Direction::Compensate, *attempt, at)
         }
         Fact::UndoEnded { step, end } => {
-            unpark(state, at);
-            state.steps[*step as usize].undo.status = UndoStatus::Ended(*end);
+            let mut commands = unpark(state, *step, at);
+            state.agenda.remove(Todo::Undo(*step));
+            state.step_mut(*step).undo.status = UndoStatus::Ended(*end);
             state.incomplete |= *end == UndoEnd::Skipped;
-            // The scan has passed it; clearing happens ahead of the scan and leaves it alone.
-            if state.clearing.is_none() {
-                state.undo_below = *step;
-            }
-            rest(state, *step);
-            restart_deadline(state)
+            commands.extend(rest(definition, state, *step));
+            undo_walk::step_undone(definition, state, *step);
+            commands
+        }
+        Fact::ParkingWanted { step, direction, reason } => {
+            let commands = stop_for(definition, state, *step, *direction);
+            state.parking.push(ParkingWish { step: *step, direction: *direction, reason: reason.clone() });
+            commands
         }
         Fact::Parked { step, direction, reason } => {
-            if *direction == Direction::Compensate {
-                state.steps[*step as usize].undo.status = UndoStatus::Failed;
-            }
-            rest(state, *step);
+            let commands = stop_for(definition, state, *step, *direction);
+            state.parking.retain(|wish| wish.step != *step);
             state.parkings += 1;
             state.parked = Some(Parked { step: *step, direction: *direction, reason: reason.clone(), since: at });
-            Vec::new()
+            commands
         }
         Fact::OperatorActed { operation } => operator_acted(state, operation, at),
         Fact::DeadlineMissed {} => {
@@ -284,31 +498,69 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
         }
         Fact::RunEnded { completed, output } => {
             state.phase = Phase::Done;
+            state.agenda.remove(Todo::Finish);
             state.end = Some(if *completed { Final::Completed } else { Final::Compensated });
             state.output.clone_from(output);
             state.ended_at = Some(at);
+            let mut commands: Vec<Command> =
+                children(state).into_iter().map(|run| Command::ReleaseChild { run }).collect();
             match std::mem::replace(&mut state.lock, LockState::None) {
-                LockState::Wanted { name } | LockState::Held { name } => vec![Command::ReleaseLock { name }],
-                LockState::None => Vec::new(),
+                LockState::Wanted { name } | LockState::Held { name } => commands.push(Command::ReleaseLock { name }),
+                LockState::None => {}
             }
+            commands
         }
     }
 }
 
-/// Makes a step the cursor and returns it.
-fn touch(state: &mut SagaState, step: StepIndex) -> &mut StepState {
-    state.cursor = Some(step);
-    if state.redo == Some(step) {
-        state.redo = None;
-    }
-    &mut state.steps[step as usize]
+/// Returns the child runs that were started, undos of children among them.
+fn children(state: &SagaState) -> Vec<crate::id::RunId> {
+    let steps = state.steps.values();
+    steps.flat_map(|step| step.child.iter().chain(&step.undo.child)).map(|child| child.run).collect()
 }
 
-fn launch(state: &mut SagaState, step: StepIndex, direction: Direction, attempt: u32, at: Timestamp) -> Vec<Command> {
-    let this = &mut state.steps[step as usize];
+/// Makes a step the cursor and returns it.
+fn touch<'a>(definition: &SagaDefinition, state: &'a mut SagaState, step: StepAt) -> &'a mut StepState {
+    state.cursor = Some(step);
+    let rule = definition.step(step.step);
+    if rule.pivot {
+        state.pivot = Some(step);
+    }
+    state.agenda.remove(Todo::Begin(step));
+    state.agenda.remove(Todo::Failed(step));
+    if let Some(frame) = state.frames.get_mut(&step.block(definition)) {
+        frame.at = Some(frame.at.map_or(rule.position, |at| at.max(rule.position)));
+    }
+    state.step_mut(step)
+}
+
+/// A step with others inside begins.
+fn begin_composite(
+    definition: &SagaDefinition,
+    state: &mut SagaState,
+    step: StepAt,
+    at: Timestamp,
+) -> Vec<Command> {
+    let this = touch(definition, state, step);
+    this.status = StepStatus::Begun;
+    this.started_at = Some(at);
+    this.nest_mut();
+    let total = definition.step(step.step).total_timeout;
+    expire(state, step, total.map(|span| at.plus(span)))
+}
+
+fn expire(state: &mut SagaState, step: StepAt, due: Option<Timestamp>) -> Vec<Command> {
+    let Some(due) = due else { return Vec::new() };
+    state.expiries.insert(step, due);
+    vec![Command::SetTimer { timer: Timer::Total(step), due }]
+}
+
+fn launch(state: &mut SagaState, step: StepAt, direction: Direction, attempt: u32, at: Timestamp) -> Vec<Command> {
+    let run = state.begun.run;
+    let this = state.step_mut(step);
     this.launched_at = at;
     if planted::is("new_key_for_each_attempt") && direction == Direction::Forward {
-        this.key = Some(state.begun.run.effect_key("", "forward", attempt));
+        this.key = Some(run.effect_key("", "forward", attempt));
     }
     match direction {
         Direction::Forward => this.attempt = attempt,
@@ -316,52 +568,100 @@ fn launch(state: &mut SagaState, step: StepIndex, direction: Direction, attempt:
         Direction::Compensate => this.undo.attempt = attempt,
     }
     this.activity = Activity::InFlight { direction, attempt };
-    state.active = Some(step);
+    state.active.insert(step);
+    state.agenda.remove(Todo::Resume(step));
     vec![Command::RunAttempt { step, direction, attempt }]
 }
 
-/// Nothing is being done for the step any more.
-fn rest(state: &mut SagaState, step: StepIndex) {
-    state.steps[step as usize].activity = Activity::Idle;
-    if state.active == Some(step) {
-        state.active = None;
-    }
+/// Something is waited for.
+fn wait(
+    definition: &SagaDefinition,
+    state: &mut SagaState,
+    step: StepAt,
+    activity: Activity,
+    due: Option<Timestamp>,
+) -> Vec<Command> {
+    let mut commands = rest(definition, state, step);
+    state.step_mut(step).activity = activity;
+    state.active.insert(step);
+    commands.extend(due.map(|due| Command::SetTimer { timer: Timer::Step(step), due }));
+    commands
 }
 
-fn step_ended(definition: &SagaDefinition, state: &mut SagaState, step: StepIndex, outcome: Outcome, at: Timestamp) {
-    unpark(state, at);
-    let this = touch(state, step);
+/// Nothing is being done for the step any more.
+fn rest(definition: &SagaDefinition, state: &mut SagaState, step: StepAt) -> Vec<Command> {
+    let this = state.step_mut(step);
+    let waited = matches!(this.activity, Activity::Awaiting { .. });
+    this.activity = Activity::Idle;
+    state.active.remove(&step);
+    state.agenda.remove(Todo::Resume(step));
+    nesting::settle_further(definition, state, step);
+    if waited { vec![Command::ForgetEvents { step }] } else { Vec::new() }
+}
+
+fn step_ended(
+    definition: &SagaDefinition,
+    state: &mut SagaState,
+    step: StepAt,
+    outcome: Outcome,
+    at: Timestamp,
+) -> Vec<Command> {
+    let mut commands = unpark(state, step, at);
+    let this = touch(definition, state, step);
     this.status = StepStatus::Ended(outcome);
     this.in_doubt = outcome == Outcome::Unknown;
     this.started_at.get_or_insert(at);
     this.ended_at = Some(at);
-    rest(state, step);
-    state.pivot_done |= definition.step(step).pivot && outcome == Outcome::Done;
+    this.pages = Vec::new();
+    this.events = Vec::new();
+    state.expiries.remove(&step);
+    state.agenda.remove(Todo::Join(step));
+    commands.extend(rest(definition, state, step));
+    state.pivot_done |= definition.step(step.step).pivot && outcome == Outcome::Done;
+    commands
 }
 
-/// The saga's timeout stops while parked: the deadline moves by the time spent so.
-fn unpark(state: &mut SagaState, at: Timestamp) {
+/// A step needs a person before anything further is done about it.
+fn stop_for(definition: &SagaDefinition, state: &mut SagaState, step: StepAt, direction: Direction) -> Vec<Command> {
+    if direction == Direction::Compensate {
+        state.step_mut(step).undo.status = UndoStatus::Failed;
+    }
+    state.agenda.remove(Todo::Failed(step));
+    state.agenda.remove(Todo::Undo(step));
+    rest(definition, state, step)
+}
+
+/// The saga's timeout stops while parked: the deadline moves by the time spent so. What waited meanwhile
+/// is looked at again.
+fn unpark(state: &mut SagaState, step: StepAt, at: Timestamp) -> Vec<Command> {
+    if state.parked.as_ref().is_none_or(|parked| parked.step != step) {
+        return Vec::new();
+    }
     if let Some(parked) = state.parked.take()
         && let Some(due) = &mut state.deadline
     {
         *due = due.plus(at.since(parked.since));
     }
-}
-
-fn restart_deadline(state: &SagaState) -> Vec<Command> {
-    match state.deadline {
-        Some(due) if !state.deadline_passed && state.phase == Phase::Forward => {
-            vec![Command::SetTimer { timer: Timer::Deadline, due }]
-        }
-        Some(_) | None => Vec::new(),
+    let mut commands = timers(state);
+    if let Some(due) = state.deadline
+        && !state.deadline_passed
+        && state.phase == Phase::Forward
+    {
+        commands.push(Command::SetTimer { timer: Timer::Deadline, due });
     }
+    commands
 }
 
 fn operator_acted(state: &mut SagaState, operation: &Operation, at: Timestamp) -> Vec<Command> {
+    let parked = state.parked.as_ref().map(|parked| (parked.step, parked.direction));
     match operation {
         Operation::Cancel { .. } => {
-            unpark(state, at);
-            Vec::new()
+            let Some((step, direction)) = parked else { return Vec::new() };
+            // An undo that needed a person needs one still.
+            if direction == Direction::Compensate || state.step(step).walk.is_some_and(|walk| walk.own) {
+                state.agenda.add(Todo::Undo(step));
+            }
+            unpark(state, step, at)
         }
         Operation::Pause => {
             state.paused = true;
@@ -369,21 +669,24 @@ fn operator_acted(state: &mut SagaState, operation: &Operation, at: Timestamp) -
         }
         Operation::Resume => {
             state.paused = false;
-            Vec::new()
+            // Timers that were due meanwhile came to nothing.
+            timers(state)
         }
         Operation::Retry { new_key } => {
-            let Some(parked) = state.parked.clone() else { return Vec::new() };
-            unpark(state, at);
-            state.failed = None;
-            let this = &mut state.steps[parked.step as usize];
-            match parked.direction {
+            let Some((step, direction)) = parked else { return Vec::new() };
+            let commands = unpark(state, step, at);
+            let this = state.step_mut(step);
+            match direction {
                 Direction::Compensate => {
                     this.undo.attempts_used = 0;
                     this.undo.refusals = 0;
                     this.undo.first_attempt_at = None;
-                    // Without a request its expressions failed: they are evaluated again.
-                    this.undo.status =
-                        if this.undo.request.is_some() { UndoStatus::Undoing } else { UndoStatus::NotStarted };
+                    // Without a request its expressions failed, or it is no call: it is decided again.
+                    let again = this.undo.request.is_none();
+                    this.undo.status = if again { UndoStatus::NotStarted } else { UndoStatus::Undoing };
+                    if again {
+                        state.agenda.add(Todo::Undo(step));
+                    }
                 }
                 Direction::Forward | Direction::Check => {
                     this.attempts_used = 0;
@@ -396,27 +699,22 @@ fn operator_acted(state: &mut SagaState, operation: &Operation, at: Timestamp) -
                     this.status = StepStatus::Begun;
                     this.ended_at = None;
                     if this.request.is_none() {
-                        state.redo = Some(parked.step);
+                        this.status = StepStatus::NotStarted;
+                        state.agenda.add(Todo::Begin(step));
                     }
                 }
             }
-            restart_deadline(state)
+            commands
         }
         // The facts behind it say what becomes of the step.
-        Operation::Skip => {
-            unpark(state, at);
-            restart_deadline(state)
+        Operation::Skip | Operation::ResolveDone { .. } => {
+            parked.map_or_else(Vec::new, |(step, _)| unpark(state, step, at))
         }
-        Operation::ResolveDone { .. } => restart_deadline_after(state, at),
-        Operation::ResolveNotDone => match state.parked.as_ref().map(|parked| parked.direction) {
+        Operation::ResolveNotDone => match parked {
             // An undo that is known to be not done stays parked.
-            Some(Direction::Compensate) | None => Vec::new(),
-            Some(Direction::Forward | Direction::Check) => restart_deadline_after(state, at),
+            Some((_, Direction::Compensate)) | None => Vec::new(),
+            Some((step, Direction::Forward | Direction::Check)) => unpark(state, step, at),
         },
+        Operation::Answer { .. } => Vec::new(),
     }
-}
-
-fn restart_deadline_after(state: &mut SagaState, at: Timestamp) -> Vec<Command> {
-    unpark(state, at);
-    restart_deadline(state)
 }

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::at::{BlockAt, StepAt};
 use super::input::Operation;
-use crate::definition::StepIndex;
 use crate::envelope::Event;
 use crate::id::{EventType, Fingerprint, RunId, SagaName};
 use crate::payload::Payload;
@@ -27,17 +27,17 @@ pub enum Fact {
     },
     LockGranted {},
     StepSkipped {
-        step: StepIndex,
+        step: StepAt,
         why: SkipReason,
     },
     /// A `switch` chose an arm (index from 0).
     ArmTaken {
-        step: StepIndex,
+        step: StepAt,
         arm: u32,
     },
     /// The intent of a call, before its attempt 1 leaves. The request is resolved once, here.
     StepStarted {
-        step: StepIndex,
+        step: StepAt,
         key: Uuid,
         key_number: u32,
         /// The idempotency key as sent, when it is not `key`.
@@ -45,15 +45,18 @@ pub enum Fact {
         sent_key: Option<String>,
         request: Arc<Request>,
         attempt: u32,
+        /// Round of a `poll`, page of a `paginate`, from 1; 0 for any other call.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        round: u32,
     },
     /// A further attempt leaves, with the stored request.
     AttemptStarted {
-        step: StepIndex,
+        step: StepAt,
         direction: Direction,
         attempt: u32,
     },
     AttemptEnded {
-        step: StepIndex,
+        step: StepAt,
         direction: Direction,
         attempt: u32,
         effect: Effect,
@@ -71,24 +74,24 @@ pub enum Fact {
     },
     /// The orchestrator went away during the attempt: effect maybe, no attempt used up.
     AttemptInterrupted {
-        step: StepIndex,
+        step: StepAt,
         direction: Direction,
         attempt: u32,
     },
     /// The service is asked whether it happened. Leaves at once as attempt `attempt` of the check.
     CheckStarted {
-        step: StepIndex,
+        step: StepAt,
         key: Uuid,
         request: Arc<Request>,
         attempt: u32,
     },
     /// The service is to be asked, but the run is paused and nothing leaves it.
     AskDeferred {
-        step: StepIndex,
+        step: StepAt,
     },
     /// What the asking gave. None: it could not be found out.
     CheckEnded {
-        step: StepIndex,
+        step: StepAt,
         happened: Option<bool>,
         /// The service guarantees that *not happened* is final.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -96,18 +99,124 @@ pub enum Fact {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         problem: Option<Problem>,
     },
+    /// A poll's round has ended and `until` is false: the next one is due then.
+    RoundEnded {
+        step: StepAt,
+        due: Timestamp,
+    },
+    /// A page has come; `next` is the target of the one behind it.
+    PageEnded {
+        step: StepAt,
+        items: Payload,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<String>,
+    },
+    /// A list of steps is entered: the `do` of an item, the body of a `try`, a handler, a fallback.
+    BlockEntered {
+        block: BlockAt,
+    },
+    /// Every branch of a `parallel` is entered.
+    BranchesEntered {
+        step: StepAt,
+    },
+    /// The list of a `for`, as it will be gone through.
+    ItemsListed {
+        step: StepAt,
+        items: Payload,
+    },
+    /// An `await`, or an `emit` for its reply, waits for events.
+    AwaitStarted {
+        step: StepAt,
+        direction: Direction,
+        wanted: Arc<Wanted>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        due: Option<Timestamp>,
+    },
+    /// The reply that was waited for has not come, or was a refusal; asked for again then, if at all.
+    AwaitEnded {
+        step: StepAt,
+        direction: Direction,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        problem: Option<Problem>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        due: Option<Timestamp>,
+    },
+    /// One event that was waited for. Each event is taken once per run.
+    EventTaken {
+        step: StepAt,
+        direction: Direction,
+        /// Source and id.
+        key: String,
+        event: EventType,
+        content: Payload,
+    },
+    /// A person is asked.
+    AskStarted {
+        step: StepAt,
+        title: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        show: Option<Payload>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        due: Option<Timestamp>,
+    },
+    /// A child run is to be started, or the undo of one, or the child is to be taken back.
+    ChildStarted {
+        step: StepAt,
+        direction: Direction,
+        child: Arc<ChildRun>,
+    },
+    /// What became of the child, as far as it matters here.
+    ChildEnded {
+        step: StepAt,
+        direction: Direction,
+        completed: bool,
+    },
+    /// A scope inside the run has failed, lost or is handled: no new step of it starts, what is in flight
+    /// ends.
+    ScopeSettling {
+        scope: ScopeAt,
+        /// The step whose failure it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<StepAt>,
+        cause: SettleCause,
+        problem: Problem,
+        /// All that it did is undone; else only what is unknown.
+        undo: bool,
+        /// The `catch` that takes over, from 0.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        catch: Option<u32>,
+        /// What waits for another attempt ends now.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        cancel: bool,
+    },
+    ScopeUndoing {
+        scope: ScopeAt,
+    },
+    ScopeEnded {
+        scope: ScopeAt,
+    },
+    /// The run will park for this as soon as nothing is in flight.
+    ParkingWanted {
+        step: StepAt,
+        direction: Direction,
+        reason: String,
+    },
+    /// The time that the file gives a step with all inside it is over.
+    StepExpired {
+        step: StepAt,
+    },
     /// A `wait` sleeps until then.
     WaitStarted {
-        step: StepIndex,
+        step: StepAt,
         due: Timestamp,
     },
     /// The next attempt is due then (after a check said *not seen yet*).
     RetryScheduled {
-        step: StepIndex,
+        step: StepAt,
         due: Timestamp,
     },
     StepEnded {
-        step: StepIndex,
+        step: StepAt,
         outcome: Outcome,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         output: Option<Payload>,
@@ -116,15 +225,18 @@ pub enum Fact {
     },
     /// A wait that the settling ended.
     StepWithdrawn {
-        step: StepIndex,
+        step: StepAt,
     },
     /// A handled step is unknown: it is undone before the run goes on.
     ClearingBegan {
-        step: StepIndex,
+        step: StepAt,
     },
-    /// A failure has been handled (`optional`): the run goes on.
+    /// A failure has been handled (`optional`, `fallback`): the run goes on.
     FailureHandled {
-        step: StepIndex,
+        step: StepAt,
+        /// What stands in for the step's output.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        output: Option<Payload>,
     },
     EventEmitted {
         emission: Emission,
@@ -142,21 +254,24 @@ pub enum Fact {
     SettlingBegan {
         cause: SettleCause,
         problem: Problem,
+        /// What waits for another attempt ends now, though the cause is a failure.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        cancel: bool,
     },
     UndoBegan {},
     /// The intent of an undo, before its first attempt leaves.
     UndoStarted {
-        step: StepIndex,
+        step: StepAt,
         key: Uuid,
         request: Arc<Request>,
         attempt: u32,
     },
     UndoEnded {
-        step: StepIndex,
+        step: StepAt,
         end: UndoEnd,
     },
     Parked {
-        step: StepIndex,
+        step: StepAt,
         direction: Direction,
         reason: String,
     },
@@ -203,6 +318,64 @@ pub struct RunStarted {
     pub input_hash: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
+    /// The run that this one is a child of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_run: Option<ParentRun>,
+    /// The completed child that this run undoes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo_of: Option<RunId>,
+}
+
+/// Where a child run's end is waited for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ParentRun {
+    pub run: RunId,
+    pub step: StepAt,
+    pub direction: Direction,
+    /// Runs above this one; bounded, as a cycle would never end.
+    pub depth: u32,
+    /// The outermost run: the child is held until it has ended.
+    pub root: RunId,
+}
+
+/// A child run as its parent has started it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChildRun {
+    pub run: RunId,
+    pub saga: SagaName,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
+    pub input: Payload,
+    /// This run undoes that completed child.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo_of: Option<RunId>,
+    /// The parent waits for its end.
+    pub wait: bool,
+}
+
+/// Events that a step waits for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Wanted {
+    pub types: Vec<EventType>,
+    /// Path in the CloudEvent and the value there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub matching: Vec<(Vec<String>, Payload)>,
+    /// Events accepted before it do not count.
+    pub since: Timestamp,
+}
+
+/// A scope of its own inside a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScopeAt {
+    /// A step whose failure is handled, with all inside it.
+    Step(StepAt),
+    /// The body of a `try`, a branch of a race, an item of a `for`.
+    Block(BlockAt),
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 mod span_text {
@@ -260,6 +433,8 @@ pub enum SettleCause {
     Failed,
     Cancelled,
     Deadline,
+    /// A branch of a race that was not needed.
+    Lost,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -276,8 +451,8 @@ pub enum UndoEnd {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Emission {
-    Step(StepIndex),
-    Undo(StepIndex),
+    Step(StepAt),
+    Undo(StepAt),
     Completed,
     Compensated,
     Parked,

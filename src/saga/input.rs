@@ -4,14 +4,17 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::definition::{SagaDefinition, StepIndex};
+use crate::definition::SagaDefinition;
 use crate::id::{EventType, RunId};
 use crate::payload::Payload;
+use crate::problem::Problem;
 use crate::request::{Attempt, Direction};
 use crate::time::Timestamp;
 use crate::trace_context::{SpanId, TraceContext};
 
+use super::at::StepAt;
 use super::command::Timer;
+use super::fact::ParentRun;
 
 /// What a run obeys: its definition, and what events it emits must look like.
 pub struct Rules<'a> {
@@ -33,6 +36,8 @@ pub struct Start {
     pub input: Payload,
     pub event: Option<Payload>,
     pub input_hash: String,
+    /// Set for a child run.
+    pub parent_run: Option<ParentRun>,
 }
 
 /// One input to one run.
@@ -42,18 +47,48 @@ pub enum Input {
     Continue,
     /// An attempt that a command asked for has ended.
     AttemptEnded {
-        step: StepIndex,
+        step: StepAt,
         direction: Direction,
         attempt: u32,
         result: Arc<Attempt>,
     },
     TimerFired(Timer),
     LockGranted,
+    /// An event that a step waits for was accepted.
+    EventArrived {
+        step: StepAt,
+        direction: Direction,
+        /// Source and id: each event is taken once per run.
+        key: String,
+        event: EventType,
+        /// The whole CloudEvent.
+        content: Payload,
+    },
+    /// A child run has come to its end, or cannot be started.
+    ChildEnded {
+        step: StepAt,
+        direction: Direction,
+        end: ChildEnd,
+    },
     /// The orchestrator has read this run back; its attempts in flight were cut off.
     Restarted {
         epoch: u64,
     },
     Operator(Operation),
+}
+
+/// What became of a child run.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ChildEnd {
+    Completed {
+        output: Option<Payload>,
+    },
+    /// It has undone itself, or never began: for the parent it is refused.
+    Compensated {
+        problem: Option<Problem>,
+    },
+    /// It has been accepted; nobody waits for its end.
+    Accepted,
 }
 
 /// Operator commands (LANGUAGE "Runs"), journaled as given.
@@ -75,6 +110,12 @@ pub enum Operation {
         output: Option<Payload>,
     },
     ResolveNotDone,
+    /// Answers an `ask`.
+    Answer {
+        step: StepAt,
+        by: String,
+        answer: Payload,
+    },
 }
 
 impl Operation {
@@ -88,6 +129,7 @@ impl Operation {
             Self::Retry { .. } => "retry",
             Self::Skip => "skip",
             Self::ResolveDone { .. } | Self::ResolveNotDone => "resolve",
+            Self::Answer { .. } => "answer",
         }
     }
 }

@@ -6,6 +6,8 @@
 //! commands. After a restart rebuild the state with [`evolve`], give [`Input::Restarted`], and start
 //! from [`outstanding`].
 
+mod agenda;
+mod at;
 mod backoff;
 mod command;
 mod decide;
@@ -13,20 +15,24 @@ mod emit;
 mod evolve;
 mod fact;
 mod input;
+mod nesting;
 mod plan;
 mod request_builder;
 mod scope;
 mod state;
+mod undo_walk;
 
+pub use at::{BlockAt, Items, StepAt};
 pub use command::{Command, Timer, outstanding};
 pub use decide::{decide, start};
 pub use evolve::{begin, evolve};
 pub use fact::{
-    DecodeError, Emission, Fact, Fate, Outcome, RunStarted, SettleCause, SkipReason, UndoEnd, decode, encode,
+    ChildRun, DecodeError, Emission, Fact, Fate, Outcome, ParentRun, RunStarted, ScopeAt, SettleCause, SkipReason,
+    UndoEnd, Wanted, decode, encode,
 };
-pub use input::{Input, Operation, Rejected, Rules, Start};
-pub use plan::{remedies, undo_order};
+pub use input::{ChildEnd, Input, Operation, Rejected, Rules, Start};
+pub use plan::remedies;
 pub use state::{
-    Activity, CheckState, Final, LockState, Parked, Phase, RunState, SagaState, StepState, StepStatus, UndoState,
-    UndoStatus,
+    Activity, Asked, CheckState, Final, LockState, Parked, Phase, RunState, SagaState, StepState, StepStatus,
+    UndoState, UndoStatus,
 };

@@ -1,43 +1,173 @@
-//! What comes next and what comes undone: the order of steps forward and backward, and what an operator
-//! may do about a parked run. Shared by decide, views and checks.
+//! What follows what: how the steps of a run hang together, which of them go forward, what has to be
+//! undone, and what an operator may do about a parked run. Shared by decide, evolve, views and checks.
 
-use super::fact::Outcome;
-use super::state::{Phase, SagaState, StepStatus, UndoStatus};
-use crate::definition::{Action, Compensate, SagaDefinition, StepIndex, UnknownElse};
+use super::agenda::Todo;
+use super::at::{BlockAt, StepAt};
+use super::fact::{Outcome, ScopeAt};
+use super::state::{FrameEnd, Phase, SagaState, ScopePhase, StepStatus, UndoStatus};
+use crate::definition::{Action, Compensate, Part, SagaDefinition, UnknownElse};
 use crate::planted;
 use crate::request::Direction;
 
-/// What follows the cursor in forward direction.
+/// How a step's surroundings go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
-    Step(StepIndex),
-    /// The arm of this `switch` has ended, and so the switch ends.
-    SwitchEnded(StepIndex),
-    /// Every step is through.
-    End,
+pub enum Mode {
+    Forward,
+    /// What is in flight ends; `retries`: what waits for another attempt is tried to its end.
+    Settling {
+        retries: bool,
+    },
+    Undo,
 }
 
-/// Returns what follows the cursor. Costs the logarithm of the list's length.
-pub fn next(definition: &SagaDefinition, state: &SagaState) -> Next {
-    let Some(cursor) = state.cursor else {
-        return definition.root.first().map_or(Next::End, |first| Next::Step(*first));
+/// Returns the scopes around a step, innermost first, as far as there are any.
+fn scopes_around<'a>(
+    definition: &'a SagaDefinition,
+    state: &'a SagaState,
+    at: StepAt,
+) -> impl Iterator<Item = (ScopeAt, &'a super::state::Scope)> {
+    let chain = std::iter::once(at).chain(at.around(definition));
+    let places = chain.flat_map(move |at| [ScopeAt::Step(at), ScopeAt::Block(at.block(definition))]);
+    places
+        .take_while(|_| !state.scopes.is_empty())
+        .filter_map(|place| state.scopes.get(&place).map(|scope| (place, scope)))
+}
+
+/// Returns how a step's surroundings go.
+#[must_use]
+pub fn mode(definition: &SagaDefinition, state: &SagaState, at: StepAt) -> Mode {
+    let mut found = match state.phase {
+        Phase::Forward => Mode::Forward,
+        Phase::Settling => Mode::Settling { retries: state.settle_retries },
+        Phase::Undo | Phase::Done => Mode::Undo,
     };
-    if let (Action::Switch(arms), Some(arm), StepStatus::Begun) =
-        (&definition.step(cursor).action, state.step(cursor).arm, state.step(cursor).status)
-    {
-        return arms[arm as usize].steps.first().map_or(Next::SwitchEnded(cursor), |first| Next::Step(*first));
+    for (_, scope) in scopes_around(definition, state, at) {
+        found = match (found, scope.phase) {
+            (Mode::Undo, _) | (_, ScopePhase::Undo) => Mode::Undo,
+            (Mode::Forward, ScopePhase::Settling) => Mode::Settling { retries: scope.retries },
+            (Mode::Settling { retries }, ScopePhase::Settling) => Mode::Settling { retries: retries && scope.retries },
+        };
     }
-    let list = definition.list_of(cursor);
-    // Lists are in file order, which is the order of indexes.
-    let behind = list.binary_search(&cursor).map_or(list.len(), |at| at + 1);
-    match (list.get(behind), definition.step(cursor).parent) {
-        (Some(next), _) => Next::Step(*next),
-        (None, Some(parent)) => Next::SwitchEnded(parent.step),
-        (None, None) => Next::End,
+    found
+}
+
+/// True while everything around a scope goes forward.
+#[must_use]
+pub fn forward_around(definition: &SagaDefinition, state: &SagaState, scope: ScopeAt) -> bool {
+    let step = match scope {
+        ScopeAt::Step(step) => Some(step),
+        ScopeAt::Block(block) => block.owner(definition),
+    };
+    state.phase == Phase::Forward
+        && step.is_none_or(|at| scopes_around(definition, state, at).all(|(place, _)| place == scope))
+}
+
+/// True where a step lies in a scope.
+#[must_use]
+pub fn contains(definition: &SagaDefinition, scope: ScopeAt, at: StepAt) -> bool {
+    std::iter::once(at).chain(at.around(definition)).any(|at| match scope {
+        ScopeAt::Step(step) => step == at,
+        ScopeAt::Block(block) => block == at.block(definition),
+    })
+}
+
+/// True where a scope lies in another one.
+#[must_use]
+pub fn scope_contains(definition: &SagaDefinition, outer: ScopeAt, inner: ScopeAt) -> bool {
+    match inner {
+        ScopeAt::Step(step) => contains(definition, outer, step),
+        ScopeAt::Block(block) => {
+            outer == inner || block.owner(definition).is_some_and(|owner| contains(definition, outer, owner))
+        }
     }
 }
 
-/// What the undo has to do about one step.
+/// Returns what an entry of the agenda is about.
+#[must_use]
+pub fn todo_in(definition: &SagaDefinition, scope: ScopeAt, todo: Todo) -> bool {
+    match todo {
+        Todo::Begin(at) | Todo::Failed(at) | Todo::Join(at) | Todo::Resume(at) | Todo::Undo(at) => {
+            contains(definition, scope, at)
+        }
+        Todo::Scope(inner) => scope_contains(definition, scope, inner),
+        Todo::Finish => false,
+    }
+}
+
+/// True when nothing of a scope is in flight, waits, or is being undone.
+#[must_use]
+pub fn quiet(definition: &SagaDefinition, state: &SagaState, scope: ScopeAt) -> bool {
+    let inside = |at: &StepAt| contains(definition, scope, *at);
+    !state.active.iter().any(inside)
+        && !state.scopes.iter().any(|(inner, one)| {
+            *inner != scope && one.phase == ScopePhase::Undo && scope_contains(definition, scope, *inner)
+        })
+}
+
+/// True when a step with others inside has something to do about them.
+#[must_use]
+pub fn wants_join(definition: &SagaDefinition, state: &SagaState, owner: StepAt) -> bool {
+    let at = state.step(owner);
+    let Some(nest) = &at.nest else { return false };
+    if mode(definition, state, owner) != Mode::Forward {
+        return false;
+    }
+    let last_done = nest
+        .entered
+        .last()
+        .is_some_and(|block| state.frames.get(&owner.part(*block)).is_some_and(|frame| frame.end == FrameEnd::Done));
+    let in_fallback = nest.entered.last().is_some_and(|block| definition.block(*block).part == Part::Fallback);
+    if in_fallback {
+        return last_done;
+    }
+    if at.status != StepStatus::Begun {
+        return false;
+    }
+    match &definition.step(owner.step).action {
+        Action::Parallel(parallel) => {
+            let branches = parallel.branches.len() as u32;
+            if !parallel.is_race() {
+                return nest.done == branches;
+            }
+            let open = nest.running;
+            let decided = nest.done >= parallel.need || nest.done + open < parallel.need;
+            open == 0 || (decided && open_branches(definition, state, owner).next().is_some())
+        }
+        Action::For(rule) => {
+            let count = nest.items.len() as u32;
+            (nest.launched < count && nest.running < rule.concurrency) || (nest.launched == count && nest.running == 0)
+        }
+        Action::Call(_)
+        | Action::Emit(_)
+        | Action::Set(_)
+        | Action::Wait(_)
+        | Action::Switch(_)
+        | Action::Fail(_)
+        | Action::Await(_)
+        | Action::Ask(_)
+        | Action::Try(_)
+        | Action::Poll(_)
+        | Action::Run(_) => last_done,
+    }
+}
+
+/// Returns the branches of a race that are open and not settling.
+pub fn open_branches<'a>(
+    definition: &'a SagaDefinition,
+    state: &'a SagaState,
+    owner: StepAt,
+) -> impl Iterator<Item = BlockAt> + 'a {
+    let branches = match &definition.step(owner.step).action {
+        Action::Parallel(parallel) => parallel.branches.as_slice(),
+        _ => &[],
+    };
+    branches.iter().map(move |(_, block)| owner.part(*block)).filter(|block| {
+        state.frames.get(block).is_some_and(|frame| frame.end == FrameEnd::Open)
+            && !state.scopes.contains_key(&ScopeAt::Block(*block))
+    })
+}
+
+/// What the undo has to do about one step itself, apart from what is inside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UndoNeed {
     Nothing,
@@ -46,68 +176,66 @@ pub enum UndoNeed {
     Person,
 }
 
-/// Returns what the undo has to do about a step.
+/// Returns what the undo has to do about a step itself.
 #[must_use]
-pub fn undo_need(definition: &SagaDefinition, state: &SagaState, step: StepIndex) -> UndoNeed {
-    let (rule, at) = (definition.step(step), state.step(step));
-    if matches!(at.undo.status, UndoStatus::Ended(_)) {
+pub fn undo_need(definition: &SagaDefinition, state: &SagaState, at: StepAt) -> UndoNeed {
+    let (rule, step) = (definition.step(at.step), state.step(at));
+    if matches!(step.undo.status, UndoStatus::Ended(_)) {
         return UndoNeed::Nothing;
     }
-    let outcome = match at.status {
+    let outcome = match step.status {
         StepStatus::Ended(outcome) => outcome,
         StepStatus::NotStarted | StepStatus::Skipped(_) | StepStatus::Begun | StepStatus::Withdrawn => {
             return UndoNeed::Nothing;
         }
     };
+    // Clearing looks at what is unknown, and leaves what is done.
+    let clearing =
+        scopes_around(definition, state, at).find(|(_, scope)| scope.phase == ScopePhase::Undo).map(|(_, scope)| !scope.undo);
+    if clearing == Some(true) && outcome != Outcome::Unknown {
+        return UndoNeed::Nothing;
+    }
     let on_refused = match &rule.compensate {
         Compensate::Call(undo) => undo.on_refused,
         Compensate::Emit(undo) => undo.on_refused,
+        Compensate::Run(undo) => undo.on_refused,
         Compensate::None | Compensate::Unstated => false,
     };
     match (outcome, &rule.compensate) {
         (Outcome::Unknown, _) if planted::is("undo_only_what_succeeded") => UndoNeed::Nothing,
         (Outcome::Refused, _) if !on_refused && !planted::is("undo_what_was_refused") => UndoNeed::Nothing,
         (_, Compensate::None) => UndoNeed::Nothing,
+        // Cleared behind the pivot, where nothing can be undone: it may stand.
+        (_, Compensate::Unstated) if clearing == Some(true) && rule.after_pivot => UndoNeed::Nothing,
         (Outcome::Unknown, _) if rule.on_unknown.otherwise == UnknownElse::Park => UndoNeed::Person,
-        (_, Compensate::Call(_) | Compensate::Emit(_)) => UndoNeed::Undo,
-        (_, Compensate::Unstated) => match rule.action {
-            Action::Call(_) => UndoNeed::Person,
-            Action::Emit(_) | Action::Set(_) | Action::Wait(_) | Action::Switch(_) | Action::Fail(_) => {
-                UndoNeed::Nothing
-            }
+        (_, Compensate::Call(_) | Compensate::Emit(_) | Compensate::Run(_)) => UndoNeed::Undo,
+        (_, Compensate::Unstated) => match &rule.action {
+            Action::Call(_) | Action::Poll(_) => UndoNeed::Person,
+            Action::Emit(emit) if emit.reply.is_some() => UndoNeed::Person,
+            // A child has its own undo.
+            Action::Run(_) => UndoNeed::Undo,
+            Action::Emit(_)
+            | Action::Set(_)
+            | Action::Wait(_)
+            | Action::Switch(_)
+            | Action::Fail(_)
+            | Action::Await(_)
+            | Action::Ask(_)
+            | Action::Parallel(_)
+            | Action::For(_)
+            | Action::Try(_) => UndoNeed::Nothing,
         },
     }
 }
 
-/// Returns the next step to undo: the last one, in the order they ran, that needs it.
-pub fn next_undo(definition: &SagaDefinition, state: &SagaState) -> Option<StepIndex> {
-    let needs = |step: &StepIndex| undo_need(definition, state, *step) != UndoNeed::Nothing;
-    if planted::is("undo_in_forward_order") {
-        return (0..definition.steps.len() as StepIndex).find(needs);
-    }
-    (0..state.undo_below).rev().find(needs)
-}
-
-/// Returns the steps that would be undone now, in that order.
-#[must_use]
-pub fn undo_order(definition: &SagaDefinition, state: &SagaState) -> Vec<StepIndex> {
-    (0..definition.steps.len() as StepIndex)
-        .rev()
-        .filter(|step| undo_need(definition, state, *step) != UndoNeed::Nothing)
-        .collect()
-}
-
 /// True while the pivot has begun and has not ended well or been refused: nothing may move.
-pub fn pivot_in_doubt(definition: &SagaDefinition, state: &SagaState) -> bool {
-    state.cursor.is_some_and(|step| {
-        definition.step(step).pivot
-            && match state.step(step).status {
-                StepStatus::Begun | StepStatus::Ended(Outcome::Unknown) => true,
-                StepStatus::NotStarted
-                | StepStatus::Skipped(_)
-                | StepStatus::Ended(Outcome::Done | Outcome::Refused)
-                | StepStatus::Withdrawn => false,
-            }
+pub fn pivot_in_doubt(state: &SagaState) -> bool {
+    state.pivot.is_some_and(|at| match state.step(at).status {
+        StepStatus::Begun | StepStatus::Ended(Outcome::Unknown) => true,
+        StepStatus::NotStarted
+        | StepStatus::Skipped(_)
+        | StepStatus::Ended(Outcome::Done | Outcome::Refused)
+        | StepStatus::Withdrawn => false,
     })
 }
 
@@ -115,12 +243,12 @@ pub fn pivot_in_doubt(definition: &SagaDefinition, state: &SagaState) -> bool {
 #[must_use]
 pub fn remedies(definition: &SagaDefinition, state: &SagaState) -> Vec<&'static str> {
     let Some(parked) = &state.parked else { return Vec::new() };
-    let rule = definition.step(parked.step);
+    let rule = definition.step(parked.step.step);
     let unknown = state.step(parked.step).status == StepStatus::Ended(Outcome::Unknown);
     match parked.direction {
         Direction::Compensate => vec!["retry", "skip", "resolve"],
         // A forward call must not leave once undoing has begun.
-        Direction::Forward | Direction::Check if state.phase != Phase::Forward => {
+        Direction::Forward | Direction::Check if mode(definition, state, parked.step) != Mode::Forward => {
             if unknown {
                 vec!["resolve", "skip"]
             } else {

@@ -1,6 +1,7 @@
 //! Turns the file's call into a request with every expression resolved.
 
-use crate::definition::{CallTemplate, Idempotency, KeyPlace, SagaDefinition, StepIndex};
+use super::at::StepAt;
+use crate::definition::{CallTemplate, Idempotency, KeyPlace, SagaDefinition};
 use crate::expression::{EvalError, Place, Scope, TextTemplate};
 use crate::payload::Payload;
 use crate::problem::{Problem, kind};
@@ -10,8 +11,8 @@ use crate::request::Request;
 pub const KEY_HEADER: &str = "idempotency-key";
 
 /// Returns the problem of an expression that failed at a step.
-pub fn expression_problem(definition: &SagaDefinition, step: StepIndex, error: &EvalError) -> Problem {
-    Problem::new(kind::EXPRESSION, "an expression failed").detail(error.to_string()).at(&definition.step(step).path)
+pub fn expression_problem(definition: &SagaDefinition, step: StepAt, error: &EvalError) -> Problem {
+    Problem::new(kind::EXPRESSION, "an expression failed").detail(error.to_string()).at(&step.path(definition))
 }
 
 /// Evaluates text that must be there.
@@ -40,7 +41,7 @@ pub fn build(call: &CallTemplate, scope: &dyn Scope) -> Result<Request, EvalErro
         }
     }
     let body = call.body.as_ref().map(|body| body.eval(scope)).transpose()?;
-    Ok(Request { service: call.service.clone(), method: call.method.clone(), target, headers, body })
+    Ok(Request { service: call.service.clone(), method: call.method.clone(), target, headers, body, cache: None })
 }
 
 fn push_query(target: &mut String, name: &str, encoded: &str) {

@@ -2,8 +2,10 @@
 
 use serde::Serialize;
 
+use super::at::StepAt;
+use super::fact::ScopeAt;
 use super::state::{SagaState, StepState};
-use crate::definition::{SagaDefinition, StepIndex};
+use crate::definition::{Part, SagaDefinition};
 use crate::expression::{Bound, Scope, Variable};
 use crate::payload::Payload;
 use crate::problem::Problem;
@@ -13,18 +15,30 @@ use crate::request::Answer;
 pub struct RunScope<'a> {
     pub definition: &'a SagaDefinition,
     pub state: &'a SagaState,
+    /// The step whose expression it is; says which items are meant.
+    pub here: Option<StepAt>,
     /// `$step.key`
     pub step_key: Option<&'a str>,
     /// `$result`; a timeout gives a result whose status is null.
     pub result: Option<Option<&'a Answer>>,
+    /// `$result` of what was no call.
+    pub value: Option<&'a Payload>,
     /// The step that an undo is for.
-    pub forward: Option<StepIndex>,
+    pub forward: Option<StepAt>,
+    /// `$error`, where it is not the run's.
+    pub error: Option<&'a Problem>,
 }
 
 impl<'a> RunScope<'a> {
     /// Returns the scope of a run with nothing of the moment in it.
     pub fn new(definition: &'a SagaDefinition, state: &'a SagaState) -> Self {
-        Self { definition, state, step_key: None, result: None, forward: None }
+        Self { definition, state, here: None, step_key: None, result: None, value: None, forward: None, error: None }
+    }
+
+    /// Says where the expression stands.
+    pub fn at(mut self, step: StepAt) -> Self {
+        self.here = Some(step);
+        self
     }
 
     /// Adds `$step.key`.
@@ -39,18 +53,77 @@ impl<'a> RunScope<'a> {
         self
     }
 
+    /// Adds `$result` of what was no call.
+    pub fn with_value(mut self, value: &'a Payload) -> Self {
+        self.value = Some(value);
+        self
+    }
+
     /// Adds `$forward`.
-    pub fn with_forward(mut self, step: StepIndex) -> Self {
+    pub fn with_forward(mut self, step: StepAt) -> Self {
         self.forward = Some(step);
         self
     }
 
+    /// Replaces `$error`.
+    pub fn with_error(mut self, problem: &'a Problem) -> Self {
+        self.error = Some(problem);
+        self
+    }
+
+    /// Finds the instance of a step that is meant here: inside a `for` that of the own item.
     fn step(&self, id: &str) -> Option<&'a StepState> {
-        self.definition.find(id).map(|index| self.state.step(index))
+        let step = self.definition.find(id)?;
+        let levels = self.definition.step(step).items;
+        let own = self.here.map_or(0, |here| self.definition.step(here.step).items);
+        if levels > own {
+            return None; // an item's step, read from outside: there is not one, but many
+        }
+        let items = self.here.map_or(super::at::Items::OUTSIDE, |here| here.items.outer(levels));
+        Some(self.state.step(StepAt { step, items }))
     }
 
     fn forward(&self) -> Option<&'a StepState> {
-        self.forward.map(|index| self.state.step(index))
+        self.forward.map(|at| self.state.step(at))
+    }
+
+    /// Returns the item of one of the `for` steps around.
+    fn item(&self, level: u8) -> Option<&'a Payload> {
+        let here = self.here?;
+        let item = here.items.get(level)?;
+        let each = here
+            .around(self.definition)
+            .find(|at| {
+                matches!(self.definition.step(at.step).action, crate::definition::Action::For(_))
+                    && self.definition.step(at.step).items == level
+            })?;
+        self.state.step(each).nest.as_ref()?.items.get(item as usize)
+    }
+
+    /// Returns the failure that is being dealt with here.
+    fn failure(&self) -> Option<ErrorView<'a>> {
+        if let Some(problem) = self.error {
+            return Some(ErrorView { problem, others: &[] });
+        }
+        let mut block = self.here.map(|here| here.block(self.definition));
+        while let Some(at) = block {
+            let owner = at.owner(self.definition);
+            if let (Part::Handler(_) | Part::Fallback, Some(owner)) = (self.definition.block(at.block).part, owner)
+                && let Some(problem) = self.state.step(owner).nest.as_ref().and_then(|nest| nest.caught.as_ref())
+            {
+                return Some(ErrorView { problem, others: &[] });
+            }
+            let scope = self.state.scopes.get(&ScopeAt::Block(at));
+            let scope = scope.or_else(|| owner.and_then(|owner| self.state.scopes.get(&ScopeAt::Step(owner))));
+            if let Some(scope) = scope {
+                return Some(ErrorView { problem: &scope.problem, others: &[] });
+            }
+            block = owner.map(|owner| owner.block(self.definition));
+        }
+        if let Some(scope) = self.here.and_then(|here| self.state.scopes.get(&ScopeAt::Step(here))) {
+            return Some(ErrorView { problem: &scope.problem, others: &[] });
+        }
+        self.state.error.as_ref().map(|problem| ErrorView { problem, others: &self.state.others })
     }
 }
 
@@ -90,7 +163,7 @@ struct ErrorView<'a> {
 
 #[derive(Serialize)]
 struct ParkedView<'a> {
-    step: &'a str,
+    step: std::borrow::Cow<'a, str>,
     direction: &'static str,
     reason: &'a str,
 }
@@ -109,10 +182,15 @@ impl Scope for RunScope<'_> {
         match variable {
             Variable::Input => Bound::Json(&self.state.begun.input),
             Variable::Event => json(self.state.begun.event.as_ref()),
-            Variable::Result => match self.result {
-                Some(answer) => Bound::Owned(result_of(answer)),
-                None => Bound::Null,
+            Variable::Result => match (self.value, self.result) {
+                (Some(value), _) => Bound::Json(value),
+                (None, Some(answer)) => Bound::Owned(result_of(answer)),
+                (None, None) => Bound::Null,
             },
+            Variable::Item(level) => json(self.item(level)),
+            Variable::Index(level) => {
+                owned(self.here.and_then(|here| here.items.get(level)).as_ref())
+            }
             Variable::StepKey => self.step_key.map_or(Bound::Null, |key| Bound::Text(key.into())),
             Variable::StepOutput(id) => json(self.step(id).and_then(|step| step.output.as_ref())),
             Variable::StepStatus(id) => Bound::Text(self.step(id).map_or("not_started", StepState::status_word).into()),
@@ -130,21 +208,13 @@ impl Scope for RunScope<'_> {
             Variable::ForwardKey => {
                 self.forward().and_then(StepState::key_sent).map_or(Bound::Null, |key| Bound::Text(key.into()))
             }
-            Variable::Error => {
-                let cleared = self.state.clearing.and_then(|step| self.state.step(step).error.as_ref());
-                owned(
-                    cleared
-                        .or(self.state.error.as_ref())
-                        .map(|problem| ErrorView { problem, others: &self.state.others })
-                        .as_ref(),
-                )
-            }
+            Variable::Error => owned(self.failure().as_ref()),
             Variable::Parked => owned(
                 self.state
                     .parked
                     .as_ref()
                     .map(|parked| ParkedView {
-                        step: &self.definition.step(parked.step).path,
+                        step: parked.step.path(self.definition),
                         direction: parked.direction.as_str(),
                         reason: &parked.reason,
                     })

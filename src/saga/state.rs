@@ -1,11 +1,16 @@
 //! Where its facts leave a run. Rebuilt from facts alone; read by `decide`, changed by `evolve`.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, LazyLock};
 
+use smallvec::SmallVec;
 use uuid::Uuid;
 
-use super::fact::{Outcome, RunStarted, SettleCause, SkipReason, UndoEnd};
-use crate::definition::StepIndex;
+use super::agenda::Agenda;
+use super::at::{BlockAt, StepAt};
+use super::fact::{ChildRun, Outcome, RunStarted, ScopeAt, SettleCause, SkipReason, UndoEnd, Wanted};
+use crate::definition::BlockIndex;
+use crate::id::EventType;
 use crate::payload::Payload;
 use crate::problem::Problem;
 use crate::request::{Direction, Request};
@@ -22,23 +27,30 @@ pub struct SagaState {
     /// Moves later by the time spent parked.
     pub deadline: Option<Timestamp>,
     pub deadline_passed: bool,
-    pub steps: Vec<StepState>,
-    /// The step last begun or ended in forward direction; the next one is worked out from it.
-    pub cursor: Option<StepIndex>,
-    /// The step that something is being done for. Steps run one after the other, so one place is enough.
-    pub active: Option<StepIndex>,
-    /// An operator asked for this step anew, with its expressions evaluated again.
-    pub redo: Option<StepIndex>,
-    /// A step that has failed and whose failure has not been dealt with.
-    pub failed: Option<StepIndex>,
-    /// The handled step whose unknown effect is being cleared before the run goes on.
-    pub clearing: Option<StepIndex>,
-    /// The undo scan has passed every step above this index: keeps the cost of undo linear.
-    pub undo_below: StepIndex,
+    /// Steps that the run has met.
+    pub steps: BTreeMap<StepAt, Box<StepState>>,
+    /// Lists that the run has entered.
+    pub frames: BTreeMap<BlockAt, Frame>,
+    /// Scopes inside the run that do not go forward any more.
+    pub scopes: BTreeMap<ScopeAt, Scope>,
+    /// Steps that something is being done for, or that wait for something.
+    pub active: BTreeSet<StepAt>,
+    /// When the `timeout.total` of steps with others inside is over.
+    pub expiries: BTreeMap<StepAt, Timestamp>,
+    /// What is to be decided next.
+    pub agenda: Agenda,
+    /// The step last begun or ended in forward direction.
+    pub cursor: Option<StepAt>,
+    /// The pivot, once it has begun.
+    pub pivot: Option<StepAt>,
     pub cause: Option<SettleCause>,
+    /// While it settles, attempts go on to their end.
+    pub settle_retries: bool,
     /// The first failure: `$error`.
     pub error: Option<Problem>,
     pub others: Vec<Problem>,
+    /// Why the run is to park, in the order that it came up.
+    pub parking: Vec<ParkingWish>,
     pub parked: Option<Parked>,
     /// Times parked so far: each parking emits its own event.
     pub parkings: u32,
@@ -48,11 +60,67 @@ pub struct SagaState {
     pub notes: Vec<String>,
     /// Events emitted so far.
     pub emitted: u64,
+    /// Events taken by its awaits, by source and id.
+    pub taken: BTreeSet<String>,
     pub output: Option<Payload>,
     pub end: Option<Final>,
     pub ended_at: Option<Timestamp>,
     /// Facts so far: the next fact's sequence number.
     pub facts: u64,
+}
+
+/// A list of steps that was entered.
+#[derive(Debug, Clone, Default)]
+pub struct Frame {
+    /// Place of the step last begun, from 0.
+    pub at: Option<u32>,
+    pub end: FrameEnd,
+    /// How far its undo has come.
+    pub undo: Option<FrameUndo>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FrameEnd {
+    #[default]
+    Open,
+    Done,
+    /// It failed, or lost; its scope has ended.
+    Failed,
+}
+
+/// The steps from `below` on are undone or being undone.
+#[derive(Debug, Clone, Copy)]
+pub struct FrameUndo {
+    pub below: u32,
+    /// Steps being undone.
+    pub running: u32,
+}
+
+/// A scope inside the run that does not go forward any more.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    pub phase: ScopePhase,
+    /// All is undone; else only what is unknown.
+    pub undo: bool,
+    pub cause: SettleCause,
+    pub problem: Problem,
+    pub catch: Option<u32>,
+    /// While it settles, attempts go on to their end.
+    pub retries: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScopePhase {
+    Settling,
+    Undo,
+}
+
+/// Why the run is to park.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParkingWish {
+    pub step: StepAt,
+    pub direction: Direction,
+    pub reason: String,
 }
 
 /// The phase of the run's root scope.
@@ -135,7 +203,7 @@ pub enum LockState {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parked {
-    pub step: StepIndex,
+    pub step: StepAt,
     pub direction: Direction,
     pub reason: String,
     pub since: Timestamp,
@@ -166,12 +234,69 @@ pub struct StepState {
     pub last_problem: Option<Problem>,
     /// The `switch` arm taken.
     pub arm: Option<u32>,
+    /// Round of a `poll` or page of a `paginate`, from 1.
+    pub round: u32,
+    /// The items of the pages so far.
+    pub pages: Vec<Payload>,
+    /// Target of the next page.
+    pub next_page: Option<String>,
+    /// Events waited for.
+    pub wanted: Option<Arc<Wanted>>,
+    /// Events that came, while all of several are waited for.
+    pub events: Vec<(EventType, Payload)>,
+    pub asked: Option<Arc<Asked>>,
+    pub child: Option<Arc<ChildRun>>,
+    /// What is inside it.
+    pub nest: Option<Box<Nest>>,
+    /// How far the undo of it with all inside it has come.
+    pub walk: Option<Walk>,
+    /// Its `timeout.total` is over.
+    pub expired: bool,
     pub output: Option<Payload>,
     pub error: Option<Problem>,
     pub check: CheckState,
     pub undo: UndoState,
     pub started_at: Option<Timestamp>,
     pub ended_at: Option<Timestamp>,
+}
+
+/// What a person is asked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Asked {
+    pub title: String,
+    pub show: Option<Payload>,
+}
+
+/// The steps inside a step.
+#[derive(Debug, Clone, Default)]
+pub struct Nest {
+    /// Lists entered, in that order; without the items of a `for`.
+    pub entered: SmallVec<[BlockIndex; 4]>,
+    /// The list of a `for`.
+    pub items: Vec<Payload>,
+    /// Items begun, from the first on.
+    pub launched: u32,
+    /// Lists that have been entered and have not ended.
+    pub running: u32,
+    /// Lists that failed or lost.
+    pub failed: u32,
+    /// Lists that ended well.
+    pub done: u32,
+    /// The failure that a `catch` or a `fallback` takes over.
+    pub caught: Option<Problem>,
+}
+
+/// How far the undo of a step with all inside it has come.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Walk {
+    /// Entered lists not looked at.
+    pub parts_left: u32,
+    /// Items not looked at.
+    pub items_left: u32,
+    /// Lists being undone.
+    pub running: u32,
+    /// The step itself was looked at.
+    pub own: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -200,6 +325,19 @@ pub enum Activity {
     },
     Sleeping {
         due: Timestamp,
+    },
+    /// For an event.
+    Awaiting {
+        direction: Direction,
+        due: Option<Timestamp>,
+    },
+    /// For a person's answer.
+    Asking {
+        due: Option<Timestamp>,
+    },
+    /// For a child run's end.
+    Child {
+        direction: Direction,
     },
     /// The service is to be asked as soon as the run is not paused any more.
     AskPending,
@@ -235,6 +373,8 @@ pub struct UndoState {
     pub refusals: u32,
     pub first_attempt_at: Option<Timestamp>,
     pub last_problem: Option<Problem>,
+    pub wanted: Option<Arc<Wanted>>,
+    pub child: Option<Arc<ChildRun>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -267,10 +407,18 @@ impl StepState {
         match (self.status, self.activity) {
             (StepStatus::NotStarted, _) => "not_started",
             (StepStatus::Skipped(_), _) => "skipped",
-            (StepStatus::Begun, Activity::RetryAt { .. } | Activity::Sleeping { .. } | Activity::AskPending) => {
-                "waiting"
-            }
-            (StepStatus::Begun, Activity::Idle | Activity::InFlight { .. } | Activity::Interrupted { .. }) => "running",
+            (
+                StepStatus::Begun,
+                Activity::RetryAt { .. }
+                | Activity::Sleeping { .. }
+                | Activity::AskPending
+                | Activity::Awaiting { .. }
+                | Activity::Asking { .. },
+            ) => "waiting",
+            (
+                StepStatus::Begun,
+                Activity::Idle | Activity::InFlight { .. } | Activity::Interrupted { .. } | Activity::Child { .. },
+            ) => "running",
             (StepStatus::Ended(Outcome::Done), _) => "done",
             (StepStatus::Ended(Outcome::Refused), _) => "refused",
             (StepStatus::Ended(Outcome::Unknown), _) => "unknown",
@@ -283,8 +431,19 @@ impl StepState {
     pub fn in_flight(&self) -> bool {
         match self.activity {
             Activity::InFlight { .. } | Activity::Interrupted { .. } => true,
-            Activity::Idle | Activity::RetryAt { .. } | Activity::Sleeping { .. } | Activity::AskPending => false,
+            Activity::Idle
+            | Activity::RetryAt { .. }
+            | Activity::Sleeping { .. }
+            | Activity::Awaiting { .. }
+            | Activity::Asking { .. }
+            | Activity::Child { .. }
+            | Activity::AskPending => false,
         }
+    }
+
+    /// Returns what is inside it.
+    pub fn nest_mut(&mut self) -> &mut Nest {
+        self.nest.get_or_insert_default()
     }
 
     /// Returns the idempotency key as sent.
@@ -313,14 +472,20 @@ impl SagaState {
             Phase::Settling => RunState::Settling,
             Phase::Undo => RunState::Compensating,
             Phase::Forward | Phase::Done => {
-                let on_a_timer = self.active.is_some_and(|at| match self.step(at).activity {
-                    Activity::Sleeping { .. } | Activity::RetryAt { .. } => true,
-                    Activity::Idle
-                    | Activity::InFlight { .. }
-                    | Activity::AskPending
-                    | Activity::Interrupted { .. } => false,
-                });
-                match (&self.lock, on_a_timer) {
+                // Waiting is what nothing is in flight for.
+                let waits = !self.active.is_empty()
+                    && self.active.iter().all(|at| match self.step(*at).activity {
+                        Activity::Sleeping { .. }
+                        | Activity::RetryAt { .. }
+                        | Activity::Awaiting { .. }
+                        | Activity::Asking { .. } => true,
+                        Activity::Idle
+                        | Activity::InFlight { .. }
+                        | Activity::Child { .. }
+                        | Activity::AskPending
+                        | Activity::Interrupted { .. } => false,
+                    });
+                match (&self.lock, waits) {
                     (LockState::Wanted { .. }, _) | (_, true) => RunState::Waiting,
                     (LockState::None | LockState::Held { .. }, false) => RunState::Running,
                 }
@@ -328,9 +493,20 @@ impl SagaState {
         }
     }
 
-    /// Returns a step.
+    /// True for a list that failed or lost and was undone by itself.
     #[must_use]
-    pub fn step(&self, index: StepIndex) -> &StepState {
-        &self.steps[index as usize]
+    pub fn lost(&self, block: &BlockAt) -> bool {
+        self.frames.get(block).is_some_and(|frame| frame.end == FrameEnd::Failed)
+    }
+
+    /// Returns a step; one that the run has not met has not started.
+    #[must_use]
+    pub fn step(&self, at: impl Into<StepAt>) -> &StepState {
+        static NOT_STARTED: LazyLock<StepState> = LazyLock::new(StepState::default);
+        self.steps.get(&at.into()).map_or(&NOT_STARTED, |step| step)
+    }
+
+    pub(super) fn step_mut(&mut self, at: StepAt) -> &mut StepState {
+        self.steps.entry(at).or_default()
     }
 }

@@ -41,6 +41,7 @@ fn call(timeout: Duration) -> Call {
             method: "POST".into(),
             target: "/charges?a=1".into(),
             headers: vec![("x-own".into(), "yes".into())],
+            cache: None,
             body: Some(Payload::parse(r#"{"amount":1.10}"#).unwrap()),
         },
         timeout,

@@ -9,7 +9,7 @@ use backstitch::id::RunId;
 use backstitch::payload::Payload;
 use backstitch::problem::Problem;
 use backstitch::request::{Again, Answer, Attempt, Direction, Effect};
-use backstitch::saga::{self, Fact, Input, Operation, Rules, SagaState, Start, Timer, decide, evolve};
+use backstitch::saga::{self, Fact, Input, Operation, Rules, SagaState, Start, StepAt, Timer, decide, evolve};
 use backstitch::time::Timestamp;
 use backstitch::trace_context::{SpanId, TraceContext, TraceId};
 
@@ -45,6 +45,7 @@ impl Driver {
             input: Payload::parse(r#"{"order":"A-1","amount":7}"#).unwrap(),
             event: None,
             input_hash: String::new(),
+            parent_run: None,
         };
         let rules = Rules { definition: &definition, check_event: &check_event };
         let facts = saga::start(&rules, start, NOW);
@@ -92,8 +93,8 @@ impl Driver {
         self.give(Input::AttemptEnded { step, direction, attempt, result: result(kind).into() }, now)
     }
 
-    fn in_flight(&self) -> (u32, u32) {
-        let step = self.state.active.expect("something is in flight");
+    fn in_flight(&self) -> (StepAt, u32) {
+        let step = *self.state.active.first().expect("something is in flight");
         match self.state.step(step).activity {
             saga::Activity::InFlight { attempt, .. } => (step, attempt),
             other => panic!("nothing in flight but {other:?}"),
@@ -132,7 +133,7 @@ fn states() -> Vec<(&'static str, Driver)> {
         for _ in 0..2 {
             driver = driver.answer(Compensate, "refused");
             if driver.state.parked.is_none() {
-                driver = driver.give(Input::TimerFired(Timer::Step(0)), Timestamp(NOW.0 + 600_000));
+                driver = driver.give(Input::TimerFired(Timer::Step(0.into())), Timestamp(NOW.0 + 600_000));
             }
         }
         driver
@@ -159,7 +160,7 @@ fn states() -> Vec<(&'static str, Driver)> {
             for _ in 0..3 {
                 driver = driver.answer(Forward, "maybe");
                 if driver.state.parked.is_none() {
-                    driver = driver.give(Input::TimerFired(Timer::Step(1)), Timestamp(NOW.0 + 600_000));
+                    driver = driver.give(Input::TimerFired(Timer::Step(1.into())), Timestamp(NOW.0 + 600_000));
                 }
             }
             driver
@@ -177,7 +178,7 @@ fn states() -> Vec<(&'static str, Driver)> {
 
 fn inputs(driver: &Driver) -> Vec<(String, Input)> {
     let mut inputs = Vec::new();
-    if let Some(step) = driver.state.active
+    if let Some(step) = driver.state.active.first().copied()
         && let saga::Activity::InFlight { direction, attempt } = driver.state.step(step).activity
     {
         for kind in ["done", "refused", "retry", "maybe"] {
@@ -186,9 +187,9 @@ fn inputs(driver: &Driver) -> Vec<(String, Input)> {
         }
     }
     let stale =
-        Input::AttemptEnded { step: 0, direction: Direction::Forward, attempt: 99, result: result("done").into() };
+        Input::AttemptEnded { step: 0.into(), direction: Direction::Forward, attempt: 99, result: result("done").into() };
     inputs.push(("an answer nobody waits for".to_owned(), stale));
-    let timer = driver.state.active.unwrap_or(0);
+    let timer = driver.state.active.first().copied().unwrap_or(0.into());
     inputs.push(("timer".to_owned(), Input::TimerFired(Timer::Step(timer))));
     inputs.push(("deadline".to_owned(), Input::TimerFired(Timer::Deadline)));
     inputs.push(("lock".to_owned(), Input::LockGranted));

@@ -11,7 +11,7 @@ use backstitch::payload::Payload;
 use backstitch::problem::Problem;
 use backstitch::request::{Again, Answer, Attempt, Direction, Effect};
 use backstitch::saga::{
-    self, Command, Fact, Input, LockState, Operation, Rejected, Rules, SagaState, Start, Timer, decide, evolve,
+    self, Command, Fact, Input, LockState, Operation, Rejected, Rules, SagaState, Start, StepAt, Timer, decide, evolve,
 };
 use backstitch::time::{Span, Timestamp};
 use backstitch::trace_context::{SpanId, TraceContext, TraceId};
@@ -65,7 +65,7 @@ enum Event {
     },
     Reply {
         epoch: u64,
-        step: u32,
+        step: StepAt,
         direction: Direction,
         attempt: u32,
         reply: ReplyKind,
@@ -226,6 +226,7 @@ impl<P: Plan> World<P> {
             input: Payload::parse(r#"{"order":"A-1","amount":7}"#).expect("a literal"),
             event: None,
             input_hash: "00".to_owned(),
+            parent_run: None,
         };
         let now = Timestamp(self.now);
         let definition = Arc::clone(&self.definition);
@@ -300,8 +301,8 @@ impl<P: Plan> World<P> {
         let (name, fields) = json.as_object().and_then(|object| object.iter().next()).expect("one variant");
         let path = fields
             .get("step")
-            .and_then(serde_json::Value::as_u64)
-            .map(|step| self.definition.steps[step as usize].path.to_string());
+            .and_then(|step| serde_json::from_value::<StepAt>(step.clone()).ok())
+            .map(|step| step.path(&self.definition).into_owned());
         let word = fields
             .get("outcome")
             .or_else(|| fields.get("end"))
@@ -382,7 +383,7 @@ impl<P: Plan> World<P> {
                     return;
                 }
                 let result = attempt_of(reply);
-                let path = self.definition.steps[step as usize].path.to_string();
+                let path = step.path(&self.definition).into_owned();
                 let effect = match result.effect {
                     Effect::Done => "done",
                     Effect::None => "none",
@@ -420,18 +421,23 @@ impl<P: Plan> World<P> {
                 }
             }
             Command::ReleaseLock { .. } => {}
+            Command::AwaitEvents { .. }
+            | Command::ForgetEvents { .. }
+            | Command::StartChild { .. }
+            | Command::CancelChild { .. }
+            | Command::ReleaseChild { .. } => {}
         }
     }
 
-    fn send(&mut self, step: u32, direction: Direction, attempt: u32) {
+    fn send(&mut self, step: StepAt, direction: Direction, attempt: u32) {
         let Some(state) = &self.state else { return };
         let at = state.step(step);
-        let path = self.definition.steps[step as usize].path.to_string();
+        let path = step.path(&self.definition).into_owned();
         let (key, forward_key) = match direction {
             Direction::Forward => (at.key, None),
             Direction::Check => (at.check.key, None),
             Direction::Compensate => {
-                assert!(matches!(self.definition.steps[step as usize].compensate, Compensate::Call(_)));
+                assert!(matches!(self.definition.step(step.step).compensate, Compensate::Call(_)));
                 (at.undo.key, at.key.map(|key| key.to_string()))
             }
         };
@@ -445,14 +451,14 @@ impl<P: Plan> World<P> {
         });
         let (after, reply) = match direction {
             Direction::Forward => {
-                let proof = self.definition.steps[step as usize].classify.proof.is_some();
+                let proof = self.definition.step(step.step).classify.proof.is_some();
                 self.arrive_forward(&path, &key, attempt, proof)
             }
             Direction::Compensate => self.arrive_undo(&path, attempt),
             Direction::Check => match self.plan.check(&path, attempt) {
                 Behaviour::Ok => {
                     let applied = self.services.applied(&path);
-                    let check = self.definition.steps[step as usize].on_unknown.check.as_ref();
+                    let check = self.definition.step(step.step).on_unknown.check.as_ref();
                     if !applied && check.is_some_and(|check| check.conclusive) {
                         self.services.rule_out(&path);
                     }
@@ -574,7 +580,10 @@ fn input_word(input: &Input) -> &'static str {
         Input::AttemptEnded { direction: Direction::Check, .. } => "check_ended",
         Input::AttemptEnded { direction: Direction::Compensate, .. } => "undo_ended",
         Input::TimerFired(Timer::Step(_)) => "timer",
+        Input::TimerFired(Timer::Total(_)) => "total",
         Input::TimerFired(Timer::Deadline) => "deadline",
+        Input::EventArrived { .. } => "event",
+        Input::ChildEnded { .. } => "child",
         Input::LockGranted => "lock",
         Input::Restarted { .. } => "restarted",
         Input::Operator(operation) => operation.as_str(),

@@ -61,6 +61,8 @@ pub(super) struct At<'v, 'l> {
     pub at: reader::At,
     /// The byte where the expression's scalar begins.
     pub place: usize,
+    /// What the steps around bind.
+    pub locals: &'v [(String, Name)],
 }
 
 impl<'l> Variables<'l> {
@@ -128,9 +130,14 @@ impl<'l> Variables<'l> {
         self.outputs.borrow().get(index as usize).cloned().unwrap_or_else(Shape::any)
     }
 
+    /// True for a step whose `$result` is an answer over http.
+    fn calls(&self, index: StepIndex) -> bool {
+        matches!(self.steps[index as usize].action, Action::Call(_) | Action::Poll(_))
+    }
+
     fn work_out(&self, index: StepIndex) -> Shape {
         let step = &self.steps[index as usize];
-        let known = At { variables: self, at: reader::At::Forward(index), place: usize::MAX };
+        let known = At { variables: self, at: reader::At::Forward(index), place: usize::MAX, locals: &[] };
         match &step.action {
             Action::Call(_) => {
                 let of = |output: Option<&crate::expression::Template>| {
@@ -142,20 +149,41 @@ impl<'l> Variables<'l> {
                     None => own,
                 }
             }
+            Action::Emit(emit) if emit.reply.is_some() => Shape::any(),
             Action::Emit(_) => Shape::object(Fields::built([("id".to_owned(), Shape::of(Kinds::STRING))])),
             Action::Set(template) => template.infer(&known),
             Action::Wait(_) | Action::Switch(_) | Action::Fail(_) => Shape::of(Kinds::NULL),
+            Action::Await(_)
+            | Action::Ask(_)
+            | Action::Parallel(_)
+            | Action::For(_)
+            | Action::Try(_)
+            | Action::Poll(_)
+            | Action::Run(_) => Shape::any(),
         }
     }
 }
 
 impl Known for At<'_, '_> {
+    fn locals(&self) -> &[(String, Name)] {
+        self.locals
+    }
+
     fn shape(&self, name: &Name) -> Shape {
         let text = || Shape::of(Kinds::STRING);
         match name {
             Name::Input => self.variables.input.clone().unwrap_or_else(Shape::any),
             Name::Event => self.variables.event(self.place),
-            Name::Result => http_answer(),
+            Name::Result => match self.at {
+                reader::At::Forward(step) if !self.variables.calls(step) => Shape::any(),
+                reader::At::Undo { .. }
+                | reader::At::Outside
+                | reader::At::Forward(_)
+                | reader::At::Handler(_)
+                | reader::At::Condition(_)
+                | reader::At::Output
+                | reader::At::Finally => http_answer(),
+            },
             Name::StepKey | Name::ForwardKey => text(),
             // One that never ran has no output.
             Name::StepOutput(id) => {
@@ -164,11 +192,13 @@ impl Known for At<'_, '_> {
             Name::StepStatus(_) | Name::ForwardStatus => Shape::words(STATUSES.iter().copied()),
             Name::StepKeyOf(_) => text().or_null(),
             Name::StepError(_) => error().or_null(),
-            Name::ForwardInput => Shape::any(),
+            Name::ForwardInput | Name::Item(_) => Shape::any(),
+            Name::Index(_) => Shape::of(Kinds::NUMBER),
             Name::ForwardOutput => match self.at {
                 reader::At::Undo { step, .. } => self.variables.output(step).or_null(),
                 reader::At::Outside
                 | reader::At::Forward(_)
+                | reader::At::Handler(_)
                 | reader::At::Condition(_)
                 | reader::At::Output
                 | reader::At::Finally => Shape::any(),

@@ -15,7 +15,7 @@ use jaq_core::load::parse::{Pattern, Term};
 use jaq_core::path::Part;
 
 use super::fence::{self, offset};
-use super::names::{Name, Read, Root};
+use super::names::{Allowed, Name, Read, Root};
 use super::{Expression, Template};
 use crate::schema::shape::{Fields, Kinds, Shape};
 
@@ -23,6 +23,11 @@ use crate::schema::shape::{Fields, Kinds, Shape};
 pub trait Known {
     /// Returns what is known of a variable's value.
     fn shape(&self, name: &Name) -> Shape;
+
+    /// Returns what the steps around bind.
+    fn locals(&self) -> &[(String, Name)] {
+        &[]
+    }
 }
 
 /// Something that no data can make right.
@@ -50,7 +55,7 @@ impl Expression {
 #[must_use]
 pub fn infer(source: &str, known: &dyn Known) -> (Shape, Vec<Mistake>) {
     // Which variables its place allows was asked when it was compiled.
-    let Ok(fenced) = fence::fence(source, Root::ALL) else { return (Shape::any(), Vec::new()) };
+    let Ok(fenced) = fence::fence(source, Allowed { roots: Root::ALL, locals: known.locals() }) else { return (Shape::any(), Vec::new()) };
     let mut infer = Infer { source, reads: &fenced.reads, known, locals: Vec::new(), mistakes: Vec::new() };
     let shape = infer.term(&fenced.term, &Shape::of(Kinds::NULL), false);
     (shape, infer.mistakes)

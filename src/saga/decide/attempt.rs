@@ -1,21 +1,22 @@
 //! One attempt: its class by the file's `classify`, the asking after a doubtful one, and what follows a
 //! restart.
 
+use super::super::at::StepAt;
 use super::super::backoff;
 use super::super::fact::{Fact, Fate, Outcome};
 use super::super::input::Rules;
 use super::super::request_builder::build;
 use super::super::scope::RunScope;
-use super::super::state::{Phase, SagaState};
-use super::forward::{given_up, located};
-use crate::definition::{Check, SagaDefinition, Step, StepIndex};
+use super::super::state::SagaState;
+use super::forward::{given_up, located, may_try_again};
+use crate::definition::{Check, SagaDefinition, Step};
 use crate::expression::Expression;
 use crate::problem::{Problem, kind};
 use crate::request::{Again, Attempt, Direction, Effect};
 use crate::time::Timestamp;
 
 /// Returns the number of the last attempt begun in a direction.
-pub fn number(state: &SagaState, step: StepIndex, direction: Direction) -> u32 {
+pub fn number(state: &SagaState, step: StepAt, direction: Direction) -> u32 {
     let at = state.step(step);
     match direction {
         Direction::Forward => at.attempt,
@@ -80,7 +81,7 @@ fn problem_for(effect: Effect, result: &Attempt) -> Option<Problem> {
 pub fn ask(
     rules: &Rules,
     state: &SagaState,
-    step: StepIndex,
+    step: StepAt,
     check: &Check,
     again: bool,
     failure: Option<&Problem>,
@@ -89,12 +90,11 @@ pub fn ask(
     if state.paused {
         return vec![Fact::AskDeferred { step }];
     }
-    let rule = rules.definition.step(step);
     let at = state.step(step);
     // Every asking has its own number, and so its own key.
-    let key = state.begun.run.effect_key(&rule.path, Direction::Check.as_str(), at.check.asked + 1);
+    let key = state.begun.run.effect_key(&step.path(rules.definition), Direction::Check.as_str(), at.check.asked + 1);
     let text = at.key_sent().unwrap_or_default();
-    let scope = RunScope::new(rules.definition, state).with_key(&text);
+    let scope = RunScope::new(rules.definition, state).at(step).with_key(&text);
     match build(&check.call, &scope) {
         Ok(request) => {
             vec![Fact::CheckStarted { step, key, request: request.into(), attempt: at.check.attempt + 1 }]
@@ -109,8 +109,8 @@ pub fn ask(
 }
 
 /// Asks what a pause had put off.
-pub fn ask_deferred(rules: &Rules, state: &SagaState, step: StepIndex, now: Timestamp) -> Vec<Fact> {
-    let (rule, at) = (rules.definition.step(step), state.step(step));
+pub fn ask_deferred(rules: &Rules, state: &SagaState, step: StepAt, now: Timestamp) -> Vec<Fact> {
+    let (rule, at) = (rules.definition.step(step.step), state.step(step));
     match &rule.on_unknown.check {
         Some(check) => ask(rules, state, step, check, at.again, at.last_problem.as_ref(), now),
         None => vec![given_up(rules.definition, state, step)],
@@ -118,12 +118,12 @@ pub fn ask_deferred(rules: &Rules, state: &SagaState, step: StepIndex, now: Time
 }
 
 /// Decides what the end of a check's attempt means.
-pub fn check_ended(rules: &Rules, state: &SagaState, step: StepIndex, result: &Attempt, now: Timestamp) -> Vec<Fact> {
+pub fn check_ended(rules: &Rules, state: &SagaState, step: StepAt, result: &Attempt, now: Timestamp) -> Vec<Fact> {
     let definition = rules.definition;
-    let rule = definition.step(step);
+    let rule = definition.step(step.step);
     let at = state.step(step);
     let Some(check) = &rule.on_unknown.check else { return Vec::new() };
-    let scope = RunScope::new(definition, state).with_result(result.answer.as_ref());
+    let scope = RunScope::new(definition, state).at(step).with_result(result.answer.as_ref());
     let ended = |fate: Fate, problem: Option<Problem>| Fact::AttemptEnded {
         step,
         direction: Direction::Check,
@@ -162,11 +162,11 @@ pub fn check_ended(rules: &Rules, state: &SagaState, step: StepIndex, result: &A
             Err(error) => problem = Some(super::failed_expression(rules, step, &error)),
         }
     }
-    let problem = problem.map(|problem| located(problem, rule, result.answer.as_ref()));
+    let problem = problem.map(|problem| located(problem, &step.path(definition), result.answer.as_ref()));
     let used = at.check.attempts_used + 1;
-    let due = now.plus(backoff::wait(&check.retry, state.begun.run, step, used, result.retry_after));
+    let due = now.plus(backoff::wait(&check.retry, state.begun.run, step.number(), used, result.retry_after));
     let first = at.check.started_at.unwrap_or(now);
-    if state.phase == Phase::Forward && !answered && backoff::allows(&check.retry, used, first, None, due) {
+    if may_try_again(rules, state, step, used) && !answered && backoff::allows(&check.retry, used, first, None, due) {
         return vec![ended(Fate::RetryAt(due), problem)];
     }
     let mut facts = vec![
@@ -178,7 +178,7 @@ pub fn check_ended(rules: &Rules, state: &SagaState, step: StepIndex, result: &A
 }
 
 /// A check that settling cut short: it could not be found out.
-pub fn check_given_up(definition: &SagaDefinition, state: &SagaState, step: StepIndex) -> Vec<Fact> {
+pub fn check_given_up(definition: &SagaDefinition, state: &SagaState, step: StepAt) -> Vec<Fact> {
     vec![Fact::CheckEnded { step, happened: None, conclusive: false, problem: None }, given_up(definition, state, step)]
 }
 
@@ -186,25 +186,26 @@ pub fn check_given_up(definition: &SagaDefinition, state: &SagaState, step: Step
 fn after_doubt(
     rules: &Rules,
     state: &SagaState,
-    step: StepIndex,
+    step: StepAt,
     again: bool,
     lifted: bool,
     failure: Option<Problem>,
     now: Timestamp,
 ) -> Vec<Fact> {
-    let rule = rules.definition.step(step);
+    let rule = rules.definition.step(step.step);
     let at = state.step(step);
     let used = at.attempts_used.max(1);
-    let due = at.retry_at.unwrap_or_else(|| now.plus(backoff::wait(&rule.retry, state.begun.run, step, used, None)));
+    let due = at.retry_at.unwrap_or_else(|| now.plus(backoff::wait(&rule.retry, state.begun.run, step.number(), used, None)));
     let first = at.first_attempt_at.unwrap_or(now);
-    if state.phase == Phase::Forward
+    if may_try_again(rules, state, step, at.attempts_used)
         && again
+        && !at.expired
         && backoff::allows(&rule.retry, at.attempts_used, first, rule.total_timeout, due)
     {
         return vec![Fact::RetryScheduled { step, due }];
     }
     let outcome = if lifted { Outcome::Refused } else { Outcome::Unknown };
-    let failure = failure.unwrap_or_else(|| Problem::new(kind::UNKNOWN, "the outcome is unknown")).at(&rule.path);
+    let failure = failure.unwrap_or_else(|| Problem::new(kind::UNKNOWN, "the outcome is unknown")).at(&step.path(rules.definition));
     vec![Fact::StepEnded { step, outcome, output: None, failure: Some(failure) }]
 }
 
@@ -213,11 +214,11 @@ fn after_doubt(
 pub fn after_interruption(
     rules: &Rules,
     state: &SagaState,
-    step: StepIndex,
+    step: StepAt,
     attempt: u32,
     now: Timestamp,
 ) -> Vec<Fact> {
-    let rule = rules.definition.step(step);
+    let rule = rules.definition.step(step.step);
     let at = state.step(step);
     let first = at.first_attempt_at.unwrap_or(now);
     // No attempt was used up, so the count allows one more by definition; the times may not.

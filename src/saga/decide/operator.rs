@@ -3,10 +3,10 @@
 
 use super::super::fact::{Fact, Outcome, SettleCause, UndoEnd};
 use super::super::input::{Operation, Rejected, Rules};
-use super::super::plan;
+use super::super::at::StepAt;
+use super::super::plan::{self, Mode};
 use super::super::state::{Activity, Phase, SagaState, StepStatus};
 use super::settle;
-use crate::definition::StepIndex;
 use crate::planted;
 use crate::problem::{Problem, kind};
 use crate::request::Direction;
@@ -16,7 +16,7 @@ use crate::time::Timestamp;
 ///
 /// # Errors
 /// [`Rejected::Conflict`] says why the command does not apply.
-pub fn decide(rules: &Rules, state: &SagaState, operation: Operation, _now: Timestamp) -> Result<Vec<Fact>, Rejected> {
+pub fn decide(rules: &Rules, state: &SagaState, operation: Operation, now: Timestamp) -> Result<Vec<Fact>, Rejected> {
     let acted = Fact::OperatorActed { operation: operation.clone() };
     let refused = |why: &str| Rejected::Conflict(format!("{}: {why}", operation.as_str()));
     let conflict = |why: &str| Err(refused(why));
@@ -28,14 +28,14 @@ pub fn decide(rules: &Rules, state: &SagaState, operation: Operation, _now: Time
             if state.pivot_done {
                 return conflict("the pivot is done; what lies behind it only goes forward");
             }
-            if plan::pivot_in_doubt(rules.definition, state) {
+            if plan::pivot_in_doubt(state) {
                 return conflict("the pivot has begun and its outcome is not known");
             }
             let title = reason.clone().unwrap_or_else(|| "cancelled by an operator".to_owned());
             let mut facts = vec![acted];
             let mut problem = Problem::new(kind::CANCELLED, title);
-            problem.step = state.cursor.map(|step| rules.definition.step(step).path.to_string());
-            facts.extend(settle::begin(rules.definition, state, SettleCause::Cancelled, problem));
+            problem.step = state.cursor.map(|step| step.path(rules.definition).into_owned());
+            facts.extend(settle::begin(rules.definition, state, SettleCause::Cancelled, problem, true));
             Ok(facts)
         }
         Operation::Pause if state.parked.is_some() => conflict("the run is parked, nothing leaves it"),
@@ -43,7 +43,7 @@ pub fn decide(rules: &Rules, state: &SagaState, operation: Operation, _now: Time
         Operation::Pause => Ok(vec![acted]),
         Operation::Resume if state.paused => Ok(vec![acted]),
         Operation::Resume => conflict("the run is not paused"),
-        Operation::Retry { new_key } => retry(rules, state, acted, *new_key).map_err(refused),
+        Operation::Retry { new_key } => retry(rules, state, acted, *new_key, now).map_err(refused),
         Operation::Skip => skip(rules, state, acted).map_err(refused),
         Operation::ResolveDone { output } => {
             let (step, direction) = resolvable(state).map_err(refused)?;
@@ -54,6 +54,9 @@ pub fn decide(rules: &Rules, state: &SagaState, operation: Operation, _now: Time
                 }
             })
         }
+        Operation::Answer { step, by, answer } => {
+            super::waiting::answered(rules, state, *step, by, answer, acted).map_err(refused)
+        }
         Operation::ResolveNotDone => {
             let (step, direction) = resolvable(state).map_err(refused)?;
             Ok(match direction {
@@ -62,7 +65,7 @@ pub fn decide(rules: &Rules, state: &SagaState, operation: Operation, _now: Time
                 Direction::Forward | Direction::Check => {
                     let problem = state.step(step).error.clone().unwrap_or_else(|| {
                         Problem::new(kind::REFUSED, "resolved by an operator as not done")
-                            .at(&rules.definition.step(step).path)
+                            .at(&step.path(rules.definition))
                     });
                     vec![
                         acted,
@@ -74,9 +77,15 @@ pub fn decide(rules: &Rules, state: &SagaState, operation: Operation, _now: Time
     }
 }
 
-fn retry(rules: &Rules, state: &SagaState, acted: Fact, new_key: bool) -> Result<Vec<Fact>, &'static str> {
+fn retry(
+    rules: &Rules,
+    state: &SagaState,
+    acted: Fact,
+    new_key: bool,
+    now: Timestamp,
+) -> Result<Vec<Fact>, &'static str> {
     let Some(parked) = &state.parked else {
-        return waiting_retry(state, acted, new_key);
+        return waiting_retry(rules, state, acted, new_key, now);
     };
     let at = state.step(parked.step);
     match parked.direction {
@@ -93,14 +102,14 @@ fn retry(rules: &Rules, state: &SagaState, acted: Fact, new_key: bool) -> Result
             Ok(facts)
         }
         Direction::Forward | Direction::Check => {
-            if state.phase != Phase::Forward && !planted::is("forward_in_undo") {
+            if plan::mode(rules.definition, state, parked.step) != Mode::Forward && !planted::is("forward_in_undo") {
                 return Err("undoing has begun, and no forward call leaves any more; resolve it");
             }
             let unknown = at.status == StepStatus::Ended(Outcome::Unknown);
             if new_key && unknown {
                 return Err("the old outcome is unknown; a new key could do it twice; resolve it first");
             }
-            if new_key && !matches!(rules.definition.step(parked.step).action, crate::definition::Action::Call(_)) {
+            if new_key && !matches!(rules.definition.step(parked.step.step).action, crate::definition::Action::Call(_)) {
                 return Err("only a call has a key");
             }
             let mut facts = vec![acted];
@@ -116,32 +125,55 @@ fn retry(rules: &Rules, state: &SagaState, acted: Fact, new_key: bool) -> Result
     }
 }
 
-fn waiting_retry(state: &SagaState, acted: Fact, new_key: bool) -> Result<Vec<Fact>, &'static str> {
+fn waiting_retry(
+    rules: &Rules,
+    state: &SagaState,
+    acted: Fact,
+    new_key: bool,
+    now: Timestamp,
+) -> Result<Vec<Fact>, &'static str> {
     if state.paused {
         return Err("the run is paused; resume it first");
     }
-    let waiting = state.active.and_then(|step| match state.step(step).activity {
-        Activity::RetryAt { direction, .. } => Some((step, direction)),
-        Activity::Idle
-        | Activity::InFlight { .. }
-        | Activity::Sleeping { .. }
-        | Activity::AskPending
-        | Activity::Interrupted { .. } => None,
-    });
-    match waiting {
-        Some(_) if new_key => Err("a new key needs a parked run"),
-        Some((step, direction)) => {
-            let attempt = super::attempt::number(state, step, direction) + 1;
-            Ok(vec![acted, Fact::AttemptStarted { step, direction, attempt }])
-        }
-        None => Err("the run is neither parked nor waiting for a retry"),
+    let waiting: Vec<(StepAt, Direction)> = state
+        .active
+        .iter()
+        .filter_map(|step| match state.step(*step).activity {
+            Activity::RetryAt { direction, .. } => Some((*step, direction)),
+            Activity::Idle
+            | Activity::InFlight { .. }
+            | Activity::Sleeping { .. }
+            | Activity::Awaiting { .. }
+            | Activity::Asking { .. }
+            | Activity::Child { .. }
+            | Activity::AskPending
+            | Activity::Interrupted { .. } => None,
+        })
+        .collect();
+    if waiting.is_empty() {
+        return Err("the run is neither parked nor waiting for a retry");
     }
+    if new_key {
+        return Err("a new key needs a parked run");
+    }
+    let mut facts = vec![acted];
+    for (step, direction) in waiting {
+        match super::undo::repeats(rules, step, direction) {
+            Some(emit) => facts.extend(super::waiting::emit_again(rules, state, step, direction, emit, now)),
+            None => {
+                let attempt = super::attempt::number(state, step, direction) + 1;
+                facts.push(Fact::AttemptStarted { step, direction, attempt });
+            }
+        }
+    }
+    Ok(facts)
 }
 
 fn skip(rules: &Rules, state: &SagaState, acted: Fact) -> Result<Vec<Fact>, &'static str> {
     let Some(parked) = &state.parked else { return Err("the run is not parked") };
     if plan::remedies(rules.definition, state).contains(&"skip") {
-        let undoing = parked.direction == Direction::Compensate || state.phase != Phase::Forward;
+        let undoing = parked.direction == Direction::Compensate
+            || plan::mode(rules.definition, state, parked.step) != Mode::Forward;
         return Ok(if undoing {
             vec![acted, Fact::UndoEnded { step: parked.step, end: UndoEnd::Skipped }]
         } else {
@@ -151,7 +183,7 @@ fn skip(rules: &Rules, state: &SagaState, acted: Fact) -> Result<Vec<Fact>, &'st
     Err("only a failed undo and a failed step behind the pivot can be skipped; an unknown one is resolved")
 }
 
-fn resolvable(state: &SagaState) -> Result<(StepIndex, Direction), &'static str> {
+fn resolvable(state: &SagaState) -> Result<(StepAt, Direction), &'static str> {
     let Some(parked) = &state.parked else { return Err("the run is not parked") };
     let unknown = state.step(parked.step).status == StepStatus::Ended(Outcome::Unknown);
     match parked.direction {

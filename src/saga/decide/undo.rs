@@ -1,5 +1,6 @@
 //! Undo: every step that is done or unknown, in reverse, each until it is undone or a person is needed.
 
+use super::super::at::StepAt;
 use super::super::backoff;
 use super::super::emit::{self, Unbuilt};
 use super::super::fact::{Emission, Fact, Fate, UndoEnd};
@@ -7,10 +8,11 @@ use super::super::input::Rules;
 use super::super::plan::{self, UndoNeed};
 use super::super::request_builder::build;
 use super::super::scope::RunScope;
-use super::super::state::{SagaState, UndoStatus};
-use super::failed_expression;
-use super::forward::{located, park};
-use crate::definition::{Attempts, Compensate, OnExhausted, StepIndex, UndoCall};
+use super::super::state::SagaState;
+use super::forward::located;
+use super::park::park;
+use super::{child, failed_expression, waiting};
+use crate::definition::{Action, Attempts, Compensate, EmitTemplate, OnExhausted, UndoCall};
 use crate::planted;
 use crate::problem::{Problem, kind};
 use crate::request::{Again, Attempt, Direction, Effect};
@@ -19,24 +21,8 @@ use crate::time::Timestamp;
 /// A refusal that is not `ok` is tried twice: the first may have met an old replica.
 const REFUSALS_MAX: u32 = 2;
 
-/// Decides the next move of a run that undoes and waits for nothing.
-pub fn go_on(rules: &Rules, state: &SagaState, now: Timestamp) -> Vec<Fact> {
-    let half_way = planted::is("undo_stops_half_way") && state.undo_below < rules.definition.steps.len() as StepIndex;
-    match plan::next_undo(rules.definition, state).filter(|_| !half_way) {
-        Some(step) => undo(rules, state, step, now),
-        None => compensated(rules, state, now),
-    }
-}
-
-/// Decides the next move of the undo of one handled step; the run goes on behind it.
-pub fn clear(rules: &Rules, state: &SagaState, step: StepIndex, now: Timestamp) -> Vec<Fact> {
-    match state.step(step).undo.status {
-        UndoStatus::Ended(_) => vec![Fact::FailureHandled { step }],
-        UndoStatus::NotStarted | UndoStatus::Undoing | UndoStatus::Failed => undo(rules, state, step, now),
-    }
-}
-
-fn compensated(rules: &Rules, state: &SagaState, now: Timestamp) -> Vec<Fact> {
+/// Decides how a run ends that has undone everything.
+pub fn compensated(rules: &Rules, state: &SagaState, now: Timestamp) -> Vec<Fact> {
     let scope = RunScope::new(rules.definition, state);
     let mut facts = match &rules.definition.finally.compensated {
         Some(event) => emit::lenient(rules, &scope, Emission::Compensated, event, state.emitted, now),
@@ -46,17 +32,18 @@ fn compensated(rules: &Rules, state: &SagaState, now: Timestamp) -> Vec<Fact> {
     facts
 }
 
-fn undo(rules: &Rules, state: &SagaState, step: StepIndex, now: Timestamp) -> Vec<Fact> {
+/// Decides the next move of a step's undo.
+pub fn undo(rules: &Rules, state: &SagaState, step: StepAt, now: Timestamp) -> Vec<Fact> {
     let definition = rules.definition;
-    let rule = definition.step(step);
+    let rule = definition.step(step.step);
     let at = state.step(step);
     if plan::undo_need(definition, state, step) == UndoNeed::Person {
         let reason = "it may have had an effect, and the file leaves it to a person".to_owned();
         return park(rules, state, step, Direction::Forward, reason, now);
     }
-    let key = state.begun.run.effect_key(&rule.path, Direction::Compensate.as_str(), 0);
+    let key = state.begun.run.effect_key(&step.path(definition), Direction::Compensate.as_str(), 0);
     let key_text = key.to_string();
-    let scope = RunScope::new(definition, state).with_key(&key_text).with_forward(step);
+    let scope = RunScope::new(definition, state).at(step).with_key(&key_text).with_forward(step);
     let failed = |problem: Problem| {
         let reason = match &problem.detail {
             Some(detail) => format!("the undo cannot be made: {}: {detail}", problem.title),
@@ -68,6 +55,8 @@ fn undo(rules: &Rules, state: &SagaState, step: StepIndex, now: Timestamp) -> Ve
     let condition = match &rule.compensate {
         Compensate::Call(undo) => undo.condition.as_ref(),
         Compensate::Emit(undo) => undo.condition.as_ref(),
+        Compensate::Run(undo) => undo.condition.as_ref(),
+        Compensate::Unstated if matches!(rule.action, Action::Run(_)) => None,
         Compensate::None | Compensate::Unstated => return vec![end(UndoEnd::Nothing)],
     };
     match condition.map(|condition| condition.eval_bool(&scope)).transpose() {
@@ -83,6 +72,9 @@ fn undo(rules: &Rules, state: &SagaState, step: StepIndex, now: Timestamp) -> Ve
             Err(error) => failed(failed_expression(rules, step, &error)),
         },
         Compensate::Emit(undo) => match emit::strict(rules, &scope, Emission::Undo(step), &undo.emit, now) {
+            Ok(emitted) if undo.emit.reply.is_some() => {
+                waiting::for_reply(rules, state, step, Direction::Compensate, &undo.emit, emitted, now)
+            }
             Ok(emitted) => vec![emitted, end(UndoEnd::Undone)],
             Err(Unbuilt::Expression(error)) => failed(failed_expression(rules, step, &error)),
             Err(Unbuilt::Invalid(why)) => failed(
@@ -90,14 +82,29 @@ fn undo(rules: &Rules, state: &SagaState, step: StepIndex, now: Timestamp) -> Ve
                     .detail(why),
             ),
         },
-        Compensate::None | Compensate::Unstated => vec![end(UndoEnd::Nothing)],
+        Compensate::Run(undo) => match child::undo_by(state, &scope, step, &undo.child) {
+            Ok(facts) => facts,
+            Err(error) => failed(failed_expression(rules, step, &error)),
+        },
+        Compensate::Unstated => child::undo(state, step),
+        Compensate::None => vec![end(UndoEnd::Nothing)],
+    }
+}
+
+/// Returns the event that a further attempt emits, where attempts are events.
+pub fn repeats<'a>(rules: &Rules<'a>, step: StepAt, direction: Direction) -> Option<&'a EmitTemplate> {
+    let rule = rules.definition.step(step.step);
+    match (direction, &rule.action, &rule.compensate) {
+        (Direction::Forward, Action::Emit(emit), _) => Some(emit),
+        (Direction::Compensate, _, Compensate::Emit(undo)) => Some(&undo.emit),
+        _ => None,
     }
 }
 
 /// Decides what the end of an undo's attempt means. There is no refused undo: it is done or not done.
-pub fn attempt_ended(rules: &Rules, state: &SagaState, step: StepIndex, result: &Attempt, now: Timestamp) -> Vec<Fact> {
+pub fn attempt_ended(rules: &Rules, state: &SagaState, step: StepAt, result: &Attempt, now: Timestamp) -> Vec<Fact> {
     let definition = rules.definition;
-    let rule = definition.step(step);
+    let rule = definition.step(step.step);
     let at = &state.step(step).undo;
     let Compensate::Call(undo) = &rule.compensate else { return Vec::new() };
     let (done, problem) = is_undone(rules, state, step, undo, result);
@@ -120,12 +127,12 @@ pub fn attempt_ended(rules: &Rules, state: &SagaState, step: StepIndex, result: 
         problem
             .or_else(|| result.problem.clone())
             .unwrap_or_else(|| Problem::new(kind::UNKNOWN, "the undo is not done")),
-        rule,
+        &step.path(definition),
         result.answer.as_ref(),
     );
     let refused_out = refusal && at.refusals + 1 >= REFUSALS_MAX && undo.retry.attempts != Attempts::Forever;
     let used = at.attempts_used + 1;
-    let due = now.plus(backoff::wait(&undo.retry, state.begun.run, step, used, result.retry_after));
+    let due = now.plus(backoff::wait(&undo.retry, state.begun.run, step.number(), used, result.retry_after));
     let first = at.first_attempt_at.unwrap_or(now);
     if !refused_out && backoff::allows(&undo.retry, used, first, None, due) {
         return vec![ended(Fate::RetryAt(due), Some(problem))];
@@ -148,7 +155,7 @@ pub fn attempt_ended(rules: &Rules, state: &SagaState, step: StepIndex, result: 
 fn is_undone(
     rules: &Rules,
     state: &SagaState,
-    step: StepIndex,
+    step: StepAt,
     undo: &UndoCall,
     result: &Attempt,
 ) -> (bool, Option<Problem>) {
@@ -159,7 +166,7 @@ fn is_undone(
     match &undo.ok {
         None => (undo.call.method == "DELETE" && matches!(answer.status, 404 | 410), None),
         Some(ok) => {
-            let scope = RunScope::new(rules.definition, state).with_result(Some(answer)).with_forward(step);
+            let scope = RunScope::new(rules.definition, state).at(step).with_result(Some(answer)).with_forward(step);
             match ok.eval_bool(&scope) {
                 Ok(ok) => (ok, None),
                 Err(error) => (false, Some(failed_expression(rules, step, &error))),
