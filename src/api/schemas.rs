@@ -143,6 +143,8 @@ mod tests {
             others: vec![Problem::new("a", "b")],
             incomplete: false,
             parked: Some(parked),
+            undone_by: None,
+            parent: None,
             waiting_for: text(),
             steps: vec![step],
             notes: vec!["n".into()],

@@ -197,7 +197,7 @@ fn event_side(config: &Config, bus: &Arc<JetStreamBus>, schemas: Arc<dyn EventSc
         clock: Arc::new(SystemClock),
         sagas: (config.nats.consumer.clone(), Arc::clone(&held), freed),
     });
-    (events, Links { held, replayed })
+    (events, Links { held, replayed, archive: Some(bus.archive()) })
 }
 
 /// Gives the coordinator its parts.

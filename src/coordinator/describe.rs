@@ -183,6 +183,8 @@ fn line(definition: &SagaDefinition, fact: &Fact, at: Timestamp) -> String {
         Fact::Parked { step, reason, .. } => format!("parked at {}: {reason}", path(step)),
         Fact::OperatorActed { operation } => format!("operator: {}", operation.as_str()),
         Fact::DeadlineMissed {} => "the saga's timeout passed when nothing could be undone any more".to_owned(),
+        Fact::Released {} => "nobody will undo it any more: the run that it was a child of has ended".to_owned(),
+        Fact::UndoneBy { run } => format!("undone by run {run}"),
         Fact::Noted { text } => text.clone(),
         Fact::RunEnded { completed: true, .. } => "completed".to_owned(),
         Fact::RunEnded { completed: false, .. } => "compensated".to_owned(),

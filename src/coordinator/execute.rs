@@ -52,7 +52,8 @@ pub fn call(
             idempotency_key: key,
             trace: begun.trace.with_span(attempt_span(begun.run, &path, direction, attempt)),
             correlation_id: begun.correlation_id.clone(),
-            run: begun.run.to_string(),
+            // What a child did is undone under the child's own name.
+            run: begun.undo_of.unwrap_or(begun.run).to_string(),
             step: name,
             direction,
             forward_key,

@@ -220,6 +220,10 @@ impl Intake {
             targets.retain(|target| only.contains(&target.start.run));
         }
         self.shared.metrics.event_consumed(event.event_type.as_str());
+        if !replayed && self.shared.correlator.awaits(&event.event_type) {
+            let content = event.to_cloud_event();
+            self.shared.correlator.arrived(&event, &content, taken.published_at, &self.router);
+        }
         let mark = taken.mark(targets.iter().map(|target| target.start.run).collect());
         // Several targets, or none: the mark goes first. One target carries it in its own transition.
         let noted = (targets.len() != 1).then(|| self.shared.journal.commit(vec![Change::Inbox(mark.clone())]));
@@ -294,7 +298,7 @@ impl Intake {
         };
         let triggers = self.catalogue.triggered_by(&event.event_type);
         let mut triggers = triggers.filter(|(_, trigger)| wanted(trigger)).peekable();
-        if triggers.peek().is_none() {
+        if triggers.peek().is_none() && !self.shared.correlator.awaits(&event.event_type) {
             return Ok(targets);
         }
         self.schemas.check(&event.event_type, &event.data).map_err(|refusal| Aside::refused(event, &refusal))?;

@@ -2,7 +2,9 @@
 //! above reaches runs through [`Handle`].
 
 mod catalogue;
+mod children;
 mod clock;
+mod correlator;
 mod describe;
 mod execute;
 mod handle;

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use super::run::Run;
 use super::spans::Spans;
 use crate::definition::{self, SagaDefinition, ServiceInfo};
-use crate::id::{Fingerprint, ServiceName};
+use crate::id::{Fingerprint, RunId, ServiceName};
 use crate::journal::OpenRun;
 use crate::planted;
-use crate::saga::{self, Fact, LockState};
+use crate::saga::{self, Fact, LockState, SagaState};
 use crate::time::Timestamp;
 
 /// Definitions by fingerprint: the loaded ones, and those that only runs in flight use.
@@ -52,15 +52,22 @@ impl Definitions {
     }
 }
 
-/// Rebuilds a run from its facts, owned under the next epoch.
+/// True for a run that undoes a child: it needs the child's state.
+pub fn undoes_a_child(open: &OpenRun) -> bool {
+    let first = open.facts.first().and_then(|(_, bytes)| saga::decode(bytes).ok());
+    matches!(first, Some(Fact::RunStarted(begun)) if begun.undo_of.is_some())
+}
+
+/// Rebuilds a run from its facts, owned under the next epoch. `bases` finds the children that are undone.
 ///
 /// # Errors
 /// One line that says what does not read; the run stays in the journal as it is.
-pub fn rebuild(
+pub fn rebuild<'a>(
     definitions: &mut Definitions,
     open: OpenRun,
     spans: &Spans,
     spans_since: Timestamp,
+    bases: impl Fn(RunId) -> Option<&'a SagaState>,
 ) -> Result<Run, String> {
     let definition = definitions.get(open.definition)?;
     let mut facts = open.facts.into_iter();
@@ -69,7 +76,14 @@ pub fn rebuild(
     let Fact::RunStarted(begun) = &first else {
         return Err("its first fact is not its start".to_owned());
     };
-    let mut state = saga::begin(&definition, begun, at);
+    let mut state = match begun.undo_of {
+        None => saga::begin(&definition, begun, at),
+        Some(child) => {
+            let child =
+                bases(child).ok_or_else(|| format!("the child run {child} that it undoes cannot be read back"))?;
+            saga::begin_undo(&definition, begun, child, at)
+        }
+    };
     saga::evolve(&definition, &mut state, &first, at);
     let mut run = Run::new(Arc::clone(&definition), state, open.epoch + u64::from(!planted::is("epoch_stands_still")));
     if at >= spans_since {

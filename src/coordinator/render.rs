@@ -38,6 +38,8 @@ pub fn view(run: &Run, locks: &Locks) -> RunView {
             since: parked.since.to_string(),
             remedies: remedies(definition, state).into_iter().map(str::to_owned).collect(),
         }),
+        undone_by: state.undone_by,
+        parent: begun.parent_run.as_ref().map(|parent| parent.run),
         waiting_for: waiting_for(definition, state, locks),
         steps,
         notes,
@@ -178,8 +180,7 @@ fn status(definition: &SagaDefinition, state: &SagaState, at: StepAt) -> &'stati
 fn lost(definition: &SagaDefinition, state: &SagaState, at: StepAt) -> bool {
     std::iter::once(at).chain(at.around(definition)).any(|at| {
         let block = at.block(definition);
-        matches!(definition.block(block.block).part, crate::definition::Part::Branch(_))
-            && state.lost(&block)
+        matches!(definition.block(block.block).part, crate::definition::Part::Branch(_)) && state.lost(&block)
     })
 }
 

@@ -16,7 +16,9 @@ use crate::envelope::Event;
 use crate::id::{EventType, RunId};
 use crate::journal::{Ended, InboxMark, OutboxEntry, SummaryIndex, Tombstone, Transition};
 use crate::payload::Payload;
-use crate::saga::{Command, Fact, Input, Rejected, Rules, SagaState, StepAt, decide, encode, evolve};
+use crate::saga::{
+    ChildRun, Command, Fact, Input, ParentRun, Rejected, Rules, SagaState, StepAt, decide, encode, evolve,
+};
 use crate::time::Timestamp;
 
 /// Says what is wrong with the data of an event that a run wants to emit.
@@ -36,6 +38,10 @@ pub struct Run {
     pub queue: VecDeque<(Input, Option<Reply>)>,
     /// Told when the run comes to rest.
     pub waiters: Vec<oneshot::Sender<RunView>>,
+    /// Its root has ended: it need not be held when it ends.
+    pub release_wanted: bool,
+    /// Parents that want this child undone as soon as it has come to its end.
+    pub undo_wanted: Vec<(Arc<ChildRun>, ParentRun)>,
     /// Stopped because the core failed on it; shown, never continued by this process.
     pub broken: Option<String>,
 }
@@ -79,7 +85,17 @@ pub enum GoOn {
 
 impl Run {
     pub fn new(definition: Arc<SagaDefinition>, state: SagaState, epoch: u64) -> Self {
-        Self { definition, state, epoch, committing: false, queue: VecDeque::new(), waiters: Vec::new(), broken: None }
+        Self {
+            definition,
+            state,
+            epoch,
+            committing: false,
+            queue: VecDeque::new(),
+            waiters: Vec::new(),
+            release_wanted: false,
+            undo_wanted: Vec::new(),
+            broken: None,
+        }
     }
 
     /// Gives one input to the core and applies what it decides.
@@ -122,7 +138,7 @@ impl Run {
             }
             _ => None,
         });
-        let ended = self.state.ended_at.map(|ended_at| Ended {
+        let ended = self.state.ended_at.filter(|_| self.is_over()).map(|ended_at| Ended {
             index: SummaryIndex {
                 run: begun.run,
                 saga: begun.saga.to_string(),
@@ -151,6 +167,11 @@ impl Run {
             inbox,
             ended,
         }
+    }
+
+    /// True when it has ended, and is not held as a child that may be undone.
+    pub fn is_over(&self) -> bool {
+        self.state.end.is_some() && (self.state.begun.parent_run.is_none() || self.state.released)
     }
 
     pub fn id(&self) -> RunId {

@@ -11,6 +11,9 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 
+use super::catalogue::Catalogue;
+use super::children::StartUndo;
+use super::correlator::Correlator;
 use super::execute;
 use super::handle::{StartError, Started};
 use super::locks::Locks;
@@ -27,7 +30,9 @@ use crate::failpoint;
 use crate::id::RunId;
 use crate::journal::{Change, Durable, InboxMark, Journal, OutboxEntry};
 use crate::planted;
-use crate::saga::{self, Activity, Command, Fact, Input, LockState, Rejected, Rules, SagaState, decide};
+use crate::saga::{
+    self, Activity, ChildRun, Command, Fact, Input, LockState, ParentRun, Rejected, Rules, SagaState, decide,
+};
 use crate::time::{Clock, Timestamp};
 
 /// Messages taken in one go before commits are looked at again.
@@ -50,6 +55,8 @@ pub struct Shared {
     pub draining: AtomicBool,
     /// Why the process must end: the journal could not keep its promise.
     pub fatal: tokio::sync::watch::Sender<Option<String>>,
+    pub catalogue: Arc<Catalogue>,
+    pub correlator: Arc<Correlator>,
 }
 
 impl Shared {
@@ -101,6 +108,17 @@ pub enum Message {
         input: Input,
         reply: Option<Reply>,
     },
+    /// The root of a child has ended.
+    Release {
+        run: RunId,
+    },
+    /// A child is to be undone: `of` by the run in `undo`.
+    UndoChild {
+        of: RunId,
+        undo: Arc<ChildRun>,
+        parent: ParentRun,
+    },
+    StartUndo(Box<StartUndo>),
     Show {
         run: RunId,
         reply: oneshot::Sender<RunView>,
@@ -146,10 +164,10 @@ struct Pending {
 }
 
 pub struct Shard {
-    shared: Arc<Shared>,
-    router: Router,
+    pub(super) shared: Arc<Shared>,
+    pub(super) router: Router,
     inbox: mpsc::UnboundedReceiver<Message>,
-    runs: HashMap<RunId, Run>,
+    pub(super) runs: HashMap<RunId, Run>,
     timers: Timers,
     commits: FuturesUnordered<BoxFuture<'static, Pending>>,
     /// Repeated starts of a run whose own start is not durable yet.
@@ -231,6 +249,9 @@ impl Shard {
                 }
                 self.input(run, input, reply);
             }
+            Message::Release { run } => self.release_child(run),
+            Message::UndoChild { of, undo, parent } => self.undo_child(of, undo, parent),
+            Message::StartUndo(start) => self.start_undo(*start),
             Message::Show { run, reply } => {
                 if let Some(run) = self.runs.get(&run) {
                     let _ = reply.send(render::view(run, &self.shared.locks));
@@ -269,6 +290,11 @@ impl Shard {
             return;
         }
         if let Some(first) = self.runs.get(&id) {
+            if start.parent_run.is_some() && first.state.end.is_some() && !first.committing {
+                self.report_child(id);
+                let _ = reply.send(Ok(Started::Existing(id)));
+                return;
+            }
             if first.state.begun.input_hash != start.input_hash {
                 let _ = reply.send(Err(conflict(&start)));
             } else if let Some(waiting) =
@@ -319,8 +345,13 @@ impl Shard {
         self.runs.insert(id, run);
         for command in commands {
             // Attempts were cut off with the process before: the core decides what follows.
-            if !matches!(command, Command::RunAttempt { .. }) && !planted::is("restart_forgets_timers") {
-                self.carry_out(id, command);
+            match command {
+                Command::RunAttempt { .. } => {}
+                _ if planted::is("restart_forgets_timers") => {}
+                Command::AwaitEvents { step, direction, wanted } => {
+                    self.shared.correlator.wait(id, step, direction, &wanted, &self.router, true);
+                }
+                command => self.carry_out(id, command),
             }
         }
         if !planted::is("restart_forgets_attempts") {
@@ -363,7 +394,7 @@ impl Shard {
         }
     }
 
-    fn commit(
+    pub(super) fn commit(
         &mut self,
         id: RunId,
         moved: Move,
@@ -474,7 +505,11 @@ impl Shard {
                 let _ = reply.send(Ok(view));
             }
         }
-        if run.state.end.is_some() {
+        let (is_over, held, cut) = (run.is_over(), run.state.end.is_some(), moved.cut);
+        if held && !is_over {
+            self.child_ended(id, &moved.facts);
+        }
+        if is_over {
             let ended = self.runs.remove(&id);
             self.shared.open_runs.fetch_sub(1, Ordering::Relaxed);
             for (input, reply) in ended.into_iter().flat_map(|run| run.queue) {
@@ -485,7 +520,7 @@ impl Shard {
             }
             return;
         }
-        if moved.cut {
+        if let (true, Some(run)) = (cut, self.runs.get_mut(&id)) {
             run.queue.push_front((Input::Continue, None));
         }
         while let Some(run) = self.runs.get_mut(&id) {
@@ -519,7 +554,13 @@ impl Shard {
                 });
             }
             Command::SetTimer { timer, due } => self.timers.set(due, id, timer),
-            Command::AwaitEvents { .. } | Command::ForgetEvents { .. } | Command::StartChild { .. } | Command::CancelChild { .. } | Command::ReleaseChild { .. } => {}
+            Command::AwaitEvents { step, direction, wanted } => {
+                self.shared.correlator.wait(id, step, direction, &wanted, &self.router, false);
+            }
+            Command::ForgetEvents { step } => self.shared.correlator.forget(id, step),
+            Command::StartChild { step, direction, child } => self.start_child(id, step, direction, child),
+            Command::CancelChild { run } => self.cancel_child(run),
+            Command::ReleaseChild { run } => self.router.send(run, Message::Release { run }),
             Command::AcquireLock { name } => {
                 if self.shared.locks.acquire(&name, id) || planted::is("lock_goes_to_everybody") {
                     self.router.send(id, Message::Input { run: id, input: Input::LockGranted, reply: None });

@@ -1,12 +1,13 @@
 //! Brings a coordinator up: definitions stored, open runs adopted, outbox and intake at work.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::{mpsc, watch};
 
 use super::catalogue::{Catalogue, EventSchemas};
+use super::correlator::{Correlator, awaited};
 use super::handle::Handle;
 use super::held_keys::{HeldKeys, LaterEvents};
 use super::inbox::Intake;
@@ -15,7 +16,7 @@ use super::metrics::Metrics;
 use super::news::News;
 use super::outbox;
 use super::recovery::{self, Definitions};
-use super::run::EventCheck;
+use super::run::{EventCheck, Run};
 use super::shard::{Message, Router, Shard, Shared};
 use super::spans::{Spans, anchor_span};
 use crate::bus::{Bus, Delivery};
@@ -42,11 +43,13 @@ pub struct Options {
     pub open_runs_max: u64,
     /// Unpublished events above which nothing new is taken.
     pub outbox_max: usize,
+    /// How long events are kept for steps that will await them.
+    pub await_keep: Span,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { shards: 2, open_runs_max: 1_000_000, outbox_max: 100_000 }
+        Self { shards: 2, open_runs_max: 1_000_000, outbox_max: 100_000, await_keep: Span::from_secs(7 * 86_400) }
     }
 }
 
@@ -73,12 +76,14 @@ pub struct Links {
     pub held: Arc<HeldKeys>,
     /// Deliveries of replays that are meant for the sagas.
     pub replayed: mpsc::Receiver<Delivery>,
+    /// Where events lie that came before this process did.
+    pub archive: Option<Arc<dyn crate::bus::archive::Archive>>,
 }
 
 impl Default for Links {
     /// Nothing waits, nothing is replayed.
     fn default() -> Self {
-        Self { held: HeldKeys::new(LaterEvents::Pass).0, replayed: mpsc::channel(1).1 }
+        Self { held: HeldKeys::new(LaterEvents::Pass).0, replayed: mpsc::channel(1).1, archive: None }
     }
 }
 
@@ -113,6 +118,7 @@ impl Parts {
             links,
         } = self;
         store_definitions(&catalogue, &recovered, journal.as_ref()).await?;
+        let (catalogue, now) = (Arc::new(catalogue), clock.now());
         failpoint::hit("definitions.stored");
         let (outbox, entries) = mpsc::unbounded_channel();
         let outbox_waiting = Arc::new(AtomicUsize::new(recovered.outbox.len()));
@@ -133,7 +139,10 @@ impl Parts {
             open_runs: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             fatal: watch::Sender::new(None),
+            catalogue: Arc::clone(&catalogue),
+            correlator: Arc::new(Correlator::new(links.archive, options.await_keep, now)),
         });
+        shared.correlator.expect(catalogue.all().flat_map(|entry| awaited(&entry.definition)));
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..options.shards.max(1)).map(|_| mpsc::unbounded_channel()).unzip();
         let router = Router::new(senders);
@@ -148,10 +157,16 @@ impl Parts {
             recovered.definitions,
             services,
         );
-        let (resumed, quarantine) = adopt(&mut definitions, recovered.runs.into(), &shared, &router);
+        let (resumed, quarantine, waiting_since) = adopt(&mut definitions, recovered.runs.into(), &shared, &router);
         tokio::spawn(outbox::work(entries, Arc::clone(&bus), Arc::clone(&journal), outbox_waiting));
-        let catalogue = Arc::new(catalogue);
-        bus.subscribe(catalogue.event_types());
+        let mut types = catalogue.event_types();
+        types.extend(shared.correlator.types());
+        types.sort();
+        types.dedup();
+        bus.subscribe(types);
+        if let Some(since) = waiting_since {
+            tokio::spawn(Arc::clone(&shared.correlator).catch_up(since, router.clone()));
+        }
         let intake = Intake {
             shared: Arc::clone(&shared),
             router: router.clone(),
@@ -188,16 +203,24 @@ fn adopt(
     open: VecDeque<crate::journal::OpenRun>,
     shared: &Shared,
     router: &Router,
-) -> (usize, Quarantine) {
+) -> (usize, Quarantine, Option<Timestamp>) {
     let mut quarantine = Quarantine::new();
     let mut runs = Vec::with_capacity(open.len());
     // Spans wait in memory for a moment before they are exported; those of that moment are sent once more.
     let newest = open.iter().filter_map(|run| run.facts.last()).map(|(at, _)| at.0).max().unwrap_or_default();
     let spans_since = Timestamp(newest.saturating_sub(SPANS_AGAIN.0));
-    for open in open {
+    // The undo of a child begins where the child ended.
+    let (open, undos): (Vec<_>, Vec<_>) = open.into_iter().partition(|open| !recovery::undoes_a_child(open));
+    let mut children = HashMap::new();
+    for open in open.into_iter().chain(undos) {
         let id = open.run;
-        match recovery::rebuild(definitions, open, &shared.spans, spans_since) {
-            Ok(run) => runs.push(run),
+        match recovery::rebuild(definitions, open, &shared.spans, spans_since, |child| children.get(&child)) {
+            Ok(run) => {
+                if run.state.begun.parent_run.is_some() && run.state.end.is_some() {
+                    children.insert(run.id(), run.state.clone());
+                }
+                runs.push(run);
+            }
             Err(why) => {
                 tracing::error!(run = %id, error = why, "a run cannot be read back; it is left as it is");
                 quarantine.push((id, why));
@@ -215,12 +238,21 @@ fn adopt(
         }
     }
     let resumed = runs.len();
+    // Events since the oldest run began that may wait for one count for it.
+    let waits = |run: &&Run| run.state.end.is_none() && !awaited(&run.definition).is_empty();
+    let waiting_since = runs.iter().filter(waits).map(|run| run.state.started_at).min();
+    shared.correlator.expect(runs.iter().flat_map(|run| awaited(&run.definition)));
+    // A child whose root has gone is held no longer.
+    let open: HashSet<RunId> = runs.iter().map(Run::id).collect();
+    for run in &mut runs {
+        run.release_wanted = run.state.begun.parent_run.as_ref().is_some_and(|parent| !open.contains(&parent.root));
+    }
     for run in runs {
         failpoint::hit("recovery.adopting");
         router.send(run.id(), Message::Adopt(Box::new(run)));
     }
     failpoint::hit("recovery.adopted");
-    (resumed, quarantine)
+    (resumed, quarantine, waiting_since)
 }
 
 /// Returns a run's anchor in its trace and the span that caused it: the caller's trace goes on, else one

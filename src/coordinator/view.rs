@@ -31,6 +31,12 @@ pub struct RunView {
     pub incomplete: bool,
     /// Where and why the run is parked.
     pub parked: Option<ParkedView>,
+    /// The run that undoes this completed child run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undone_by: Option<RunId>,
+    /// The run that this one is a child of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<RunId>,
     /// What the run waits for, in words: a timer, a lock and its holder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<String>,
@@ -61,7 +67,7 @@ pub struct ParkedView {
 pub struct StepView {
     /// The step's path.
     pub id: String,
-    /// `call emit set wait switch fail`
+    /// The word of the file: `call emit set wait switch fail await ask parallel for try poll run`.
     pub kind: String,
     /// LANGUAGE "Outcome of a call".
     pub status: String,

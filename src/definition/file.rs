@@ -168,12 +168,7 @@ impl Loader<'_> {
             services: std::mem::take(&mut self.services),
             timeout,
             lock,
-            ids: self
-                .steps
-                .iter()
-                .zip(0..)
-                .map(|(step, index)| (step.id.as_str().to_owned(), index))
-                .collect(),
+            ids: self.steps.iter().zip(0..).map(|(step, index)| (step.id.as_str().to_owned(), index)).collect(),
             steps: std::mem::take(&mut self.steps),
             blocks: std::mem::take(&mut self.blocks),
             undo_order: undo_order.unwrap_or(UndoOrder::Reverse),

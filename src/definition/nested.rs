@@ -42,9 +42,9 @@ impl Loader<'_> {
         }
         let join = map.get("join").map_or(Some(Need::All), |node| self.join(node, entries.len() as u32));
         let words = [("settle", OnFailure::Settle), ("cancel", OnFailure::Cancel)];
-        let on_failure = map.get("on_failure").map_or(Some(OnFailure::Settle), |node| {
-            self.reader.word(node, "`on_failure`", &words)
-        });
+        let on_failure = map
+            .get("on_failure")
+            .map_or(Some(OnFailure::Settle), |node| self.reader.word(node, "`on_failure`", &words));
         if self.steps[index as usize].after_pivot
             && join.is_some_and(|need| need != Need::All)
             && let Some(entry) = map.entry("join")
@@ -167,13 +167,15 @@ impl Loader<'_> {
         let keep = map.get("keep").map_or(Some(false), |node| self.reader.boolean(node, "`keep`"));
         if self.steps[index as usize].after_pivot && keep == Some(false) {
             let message = "after the pivot nothing is undone, so a `catch` keeps what was done";
-            self.reader.find(Finding::new("S046", self.reader.first_line(&node.span), message).help("write `keep: true`"));
+            self.reader
+                .find(Finding::new("S046", self.reader.first_line(&node.span), message).help("write `keep: true`"));
         }
         let before = self.reader.locals.len();
         self.reader.locals.push(("$error".to_owned(), Name::Error));
         if let Some(node) = map.get("as") {
-            let name =
-                self.reader.parsed(node, "the name in `as`", "S010", |text| StepId::parse(text).map(|_| text.to_owned()));
+            let name = self
+                .reader
+                .parsed(node, "the name in `as`", "S010", |text| StepId::parse(text).map(|_| text.to_owned()));
             self.reader.locals.extend(name.map(|name| (format!("${name}"), Name::Error)));
         }
         let when = map.get("when").map(|node| self.reader.expression(node, FORWARD, At::Handler(index)));
@@ -220,7 +222,8 @@ impl Loader<'_> {
         };
         if !map.has("timeout") {
             let message = "`on_timeout` needs a `timeout`";
-            self.reader.find(Finding::new("S009", entry.key_span.clone(), message).help("say how long: `timeout: 24h`"));
+            self.reader
+                .find(Finding::new("S009", entry.key_span.clone(), message).help("say how long: `timeout: 24h`"));
         }
         if let Yaml::Sequence(_) = &entry.value.value {
             return Some(Some(self.block(&entry.value, Part::OnTimeout, path, spot.inside(index))));
@@ -243,9 +246,7 @@ impl Loader<'_> {
         let before = self.reader.locals.len();
         self.reader.locals.push(("$error".to_owned(), Name::Error));
         let fallback = match (rule.entry("value"), rule.entry("do")) {
-            (Some(value), None) => {
-                self.reader.template(&value.value, FORWARD, At::Handler(index)).map(Fallback::Value)
-            }
+            (Some(value), None) => self.reader.template(&value.value, FORWARD, At::Handler(index)).map(Fallback::Value),
             (None, Some(steps)) => {
                 let around = self.no_pivot.replace("fallback");
                 let block = self.block(&steps.value, Part::Fallback, path, spot.inside(index));

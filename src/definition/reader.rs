@@ -128,7 +128,15 @@ impl<'n> Map<'n> {
 
 impl<'s> Reader<'s> {
     pub(super) fn new(text: &'s str, findings: Vec<Finding>) -> Self {
-        Self { text, findings, uses: Vec::new(), written: Vec::new(), emitted: Vec::new(), expressions: 0, locals: Vec::new() }
+        Self {
+            text,
+            findings,
+            uses: Vec::new(),
+            written: Vec::new(),
+            emitted: Vec::new(),
+            expressions: 0,
+            locals: Vec::new(),
+        }
     }
 
     pub(super) fn find(&mut self, finding: Finding) {

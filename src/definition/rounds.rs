@@ -43,8 +43,7 @@ impl Loader<'_> {
         let next = next.and_then(|node| self.reader.expression(node, WITH_RESULT, at));
         let items = self.reader.required(map, "`paginate`", "items", "write `items: ${ $result.body.items }`");
         let items = items.and_then(|node| self.reader.expression(node, WITH_RESULT, at));
-        let max =
-            map.get("max").map_or(Some(PAGES_DEFAULT), |node| self.reader.integer(node, "`max`", 1, PAGES_MAX));
+        let max = map.get("max").map_or(Some(PAGES_DEFAULT), |node| self.reader.integer(node, "`max`", 1, PAGES_MAX));
         Some(Paginate { next: next?, items: items?, max: max? })
     }
 

@@ -190,7 +190,8 @@ impl Loader<'_> {
             At::Output => None,
             At::Forward(step) | At::Condition(step) | At::Handler(step) => Some(step),
         };
-        let (own, theirs) = (reader.map_or(0, |reader| self.steps[reader as usize].items), self.steps[target as usize].items);
+        let (own, theirs) =
+            (reader.map_or(0, |reader| self.steps[reader as usize].items), self.steps[target as usize].items);
         if let Some(reader) = reader {
             let handler = matches!(one.at, At::Handler(_));
             let message = if reader == target && !handler {

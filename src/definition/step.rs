@@ -38,18 +38,8 @@ const KINDS: &[&str] = &[
 /// Keys of any step.
 const SHARED: &[&str] = &["id", "if", "compensate", "pivot", "optional", "fallback", "tags"];
 /// Keys of a step that calls.
-const CALL_KEYS: &[&str] = &[
-    "with",
-    "timeout",
-    "retry",
-    "classify",
-    "on_unknown",
-    "output",
-    "expect",
-    "idempotency",
-    "paginate",
-    "cache",
-];
+const CALL_KEYS: &[&str] =
+    &["with", "timeout", "retry", "classify", "on_unknown", "output", "expect", "idempotency", "paginate", "cache"];
 /// What a step that calls may have beside `call`.
 pub(super) const STEP_WITH_CALL: &[&str] = &[
     "id",
@@ -76,17 +66,7 @@ pub(super) const STEP_WITH_CALL: &[&str] = &[
 fn own_keys(kind: &str) -> &'static [&'static str] {
     match kind {
         "call" => CALL_KEYS,
-        "poll" => &[
-            "call",
-            "with",
-            "timeout",
-            "retry",
-            "classify",
-            "on_unknown",
-            "output",
-            "expect",
-            "idempotency",
-        ],
+        "poll" => &["call", "with", "timeout", "retry", "classify", "on_unknown", "output", "expect", "idempotency"],
         "emit" => &["data", "key", "reply", "retry", "on_unknown", "output", "expect"],
         "await" => &["where", "since", "timeout", "on_timeout", "output", "expect"],
         "ask" => &["title", "show", "form", "who", "timeout", "on_timeout", "output", "expect"],
@@ -288,8 +268,7 @@ impl Loader<'_> {
     fn kind(&mut self, map: Map<'_>) -> Option<&'static str> {
         // Beside `poll` stands the call, beside `run` whether its end is waited for.
         let beside = |kind: &str| (kind == "call" && map.has("poll")) || (kind == "wait" && map.has("run"));
-        let found: Vec<&'static str> =
-            KINDS.iter().copied().filter(|kind| map.has(kind) && !beside(kind)).collect();
+        let found: Vec<&'static str> = KINDS.iter().copied().filter(|kind| map.has(kind) && !beside(kind)).collect();
         match found.as_slice() {
             [] => {
                 let near = map.entries.iter().find_map(|entry| {

@@ -42,7 +42,8 @@ impl Loader<'_> {
                 (Some(any), None) => (self.types(any), AwaitMode::First),
                 (None, Some(all)) => (self.types(&all.value), AwaitMode::All),
                 (_, second) => {
-                    let span = second.map_or_else(|| self.reader.first_line(&node.span), |entry| entry.key_span.clone());
+                    let span =
+                        second.map_or_else(|| self.reader.first_line(&node.span), |entry| entry.key_span.clone());
                     let message = "`await` has an event type, `any: [ … ]` or `all: [ … ]`";
                     self.reader.find(Finding::new("S014", span, message));
                     return None;
@@ -125,7 +126,8 @@ impl Loader<'_> {
             if !ATTRIBUTES.contains(&path[0].as_str()) && !path[0].bytes().all(|byte| byte.is_ascii_alphanumeric()) {
                 let message = format!("an event has no `{}`", super::reader::shorten(&path[0]));
                 self.reader.find(
-                    Finding::new("S050", entry.key_span.clone(), message).help("its payload is under `data`: `data.orderId`"),
+                    Finding::new("S050", entry.key_span.clone(), message)
+                        .help("its payload is under `data`: `data.orderId`"),
                 );
                 return None;
             }
@@ -196,11 +198,8 @@ impl Loader<'_> {
         const KNOWN: &[&str] = &["title", "show", "form", "who", "timeout", "on_timeout"];
         let at = At::Forward(index);
         let node = map.get("ask")?;
-        let inner = if let Yaml::Mapping(_) = &node.value {
-            self.reader.mapping(node, "`ask`", KNOWN, &[])?
-        } else {
-            map
-        };
+        let inner =
+            if let Yaml::Mapping(_) = &node.value { self.reader.mapping(node, "`ask`", KNOWN, &[])? } else { map };
         let title = match (&node.value, inner.get("title")) {
             (_, Some(title)) => Some(title),
             (Yaml::Scalar(_), None) => Some(node),

@@ -210,7 +210,8 @@ impl<'s> Walk<'s, '_> {
         }
         let Some(root) = Root::ALL.iter().copied().find(|root| root.name() == name) else {
             let bound = self.allowed.locals.iter().map(|(local, _)| local.as_str());
-            let known = self.allowed.roots.iter().map(|root| root.name()).chain(self.locals.iter().copied()).chain(bound);
+            let known =
+                self.allowed.roots.iter().map(|root| root.name()).chain(self.locals.iter().copied()).chain(bound);
             let help = crate::expression::suggest(name, known).map(|near| format!("did you mean `{near}`?"));
             let message = match name {
                 "$item" | "$index" => format!("`{name}` belongs to the steps inside a `for`"),

@@ -101,7 +101,9 @@ impl StepAt {
 
     /// Returns the steps around, innermost first.
     pub fn around(self, definition: &SagaDefinition) -> impl Iterator<Item = StepAt> {
-        std::iter::successors(self.block(definition).owner(definition), move |at| at.block(definition).owner(definition))
+        std::iter::successors(self.block(definition).owner(definition), move |at| {
+            at.block(definition).owner(definition)
+        })
     }
 
     /// Returns where the instances of the step begin in the order of instances.

@@ -52,6 +52,8 @@ pub fn begin(definition: &SagaDefinition, begun: &RunStarted, at: Timestamp) -> 
         emitted: 0,
         taken: BTreeSet::new(),
         output: None,
+        released: false,
+        undone_by: None,
         end: None,
         ended_at: None,
         facts: 1,
@@ -269,11 +271,8 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
                 }
             }
             state.step_mut(*step).wanted = Some(Arc::clone(wanted));
-            let mut commands = vec![Command::AwaitEvents {
-                step: *step,
-                direction: *direction,
-                wanted: Arc::clone(wanted),
-            }];
+            let mut commands =
+                vec![Command::AwaitEvents { step: *step, direction: *direction, wanted: Arc::clone(wanted) }];
             commands.extend(wait(
                 definition,
                 state,
@@ -409,7 +408,7 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
                 retries: !cancel && *cause == SettleCause::Failed,
             };
             nesting::begin_settling(definition, state, *scope, *from, one);
-            Vec::new()
+            cancel_children(definition, state, Some(*scope))
         }
         Fact::ScopeUndoing { scope } => {
             nesting::begin_undo(definition, state, *scope);
@@ -433,15 +432,13 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
             state.error.get_or_insert_with(|| problem.clone());
             state.deadline_passed |= *cause == SettleCause::Deadline;
             nesting::settle_run(definition, state);
+            let mut commands = cancel_children(definition, state, None);
             // A run that never got its lock gives up its place in the queue.
-            match &state.lock {
-                LockState::Wanted { name } => {
-                    let released = vec![Command::ReleaseLock { name: name.clone() }];
-                    state.lock = LockState::None;
-                    released
-                }
-                LockState::None | LockState::Held { .. } => Vec::new(),
+            if let LockState::Wanted { name } = &state.lock {
+                commands.push(Command::ReleaseLock { name: name.clone() });
+                state.lock = LockState::None;
             }
+            commands
         }
         Fact::UndoBegan {} => {
             state.phase = Phase::Undo;
@@ -492,6 +489,14 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
             state.notes.push("the saga's timeout passed when nothing could be undone any more".to_owned());
             Vec::new()
         }
+        Fact::Released {} => {
+            state.released = true;
+            release_children(state)
+        }
+        Fact::UndoneBy { run } => {
+            state.undone_by = Some(*run);
+            Vec::new()
+        }
         Fact::Noted { text } => {
             state.notes.push(text.clone());
             Vec::new()
@@ -502,8 +507,8 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
             state.end = Some(if *completed { Final::Completed } else { Final::Compensated });
             state.output.clone_from(output);
             state.ended_at = Some(at);
-            let mut commands: Vec<Command> =
-                children(state).into_iter().map(|run| Command::ReleaseChild { run }).collect();
+            // A child is held until its root has ended.
+            let mut commands = if state.begun.parent_run.is_none() { release_children(state) } else { Vec::new() };
             match std::mem::replace(&mut state.lock, LockState::None) {
                 LockState::Wanted { name } | LockState::Held { name } => commands.push(Command::ReleaseLock { name }),
                 LockState::None => {}
@@ -513,10 +518,55 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
     }
 }
 
-/// Returns the child runs that were started, undos of children among them.
-fn children(state: &SagaState) -> Vec<crate::id::RunId> {
-    let steps = state.steps.values();
-    steps.flat_map(|step| step.child.iter().chain(&step.undo.child)).map(|child| child.run).collect()
+/// Lets the child runs that were started go, undos of children among them.
+fn release_children(state: &SagaState) -> Vec<Command> {
+    let children = state.steps.values().flat_map(|step| step.child.iter().chain(&step.undo.child));
+    children.map(|child| Command::ReleaseChild { run: child.run }).collect()
+}
+
+/// Cancels the child runs that run in what settles now.
+fn cancel_children(definition: &SagaDefinition, state: &SagaState, scope: Option<ScopeAt>) -> Vec<Command> {
+    let inside = |step: &&StepAt| scope.is_none_or(|scope| plan::contains(definition, scope, **step));
+    state
+        .active
+        .iter()
+        .filter(inside)
+        .filter_map(|step| {
+            let at = state.step(*step);
+            let runs = at.activity == (Activity::Child { direction: Direction::Forward });
+            at.child.as_ref().filter(|_| runs).map(|child| Command::CancelChild { run: child.run })
+        })
+        .collect()
+}
+
+/// Makes the state of a run that undoes a completed child: the child's own, at the beginning of its undo.
+#[must_use]
+pub fn begin_undo(definition: &SagaDefinition, begun: &RunStarted, child: &SagaState, at: Timestamp) -> SagaState {
+    let mut state = SagaState {
+        begun: Arc::new(begun.clone()),
+        started_at: at,
+        phase: Phase::Undo,
+        paused: false,
+        lock: LockState::None,
+        deadline: None,
+        end: None,
+        ended_at: None,
+        output: None,
+        released: false,
+        undone_by: None,
+        parkings: 0,
+        emitted: 0,
+        notes: Vec::new(),
+        facts: 1,
+        ..child.clone()
+    };
+    state.error.get_or_insert_with(|| {
+        crate::problem::Problem::new(crate::problem::kind::CANCELLED, "the run that this one was a child of is undone")
+    });
+    if undo_walk::begin_block(definition, &mut state, BlockAt::ROOT) {
+        state.agenda.add(Todo::Finish);
+    }
+    state
 }
 
 /// Makes a step the cursor and returns it.
@@ -535,12 +585,7 @@ fn touch<'a>(definition: &SagaDefinition, state: &'a mut SagaState, step: StepAt
 }
 
 /// A step with others inside begins.
-fn begin_composite(
-    definition: &SagaDefinition,
-    state: &mut SagaState,
-    step: StepAt,
-    at: Timestamp,
-) -> Vec<Command> {
+fn begin_composite(definition: &SagaDefinition, state: &mut SagaState, step: StepAt, at: Timestamp) -> Vec<Command> {
     let this = touch(definition, state, step);
     this.status = StepStatus::Begun;
     this.started_at = Some(at);

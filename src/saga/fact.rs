@@ -281,6 +281,12 @@ pub enum Fact {
     },
     /// The saga's timeout passed when nothing could be done about it: behind the pivot, or while it is in doubt.
     DeadlineMissed {},
+    /// The root of a child run has ended, and nobody will undo the child any more.
+    Released {},
+    /// A completed child is undone by that run.
+    UndoneBy {
+        run: RunId,
+    },
     /// Something for people: a `finally` field left out, for example.
     Noted {
         text: String,

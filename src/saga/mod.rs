@@ -25,7 +25,7 @@ mod undo_walk;
 pub use at::{BlockAt, Items, StepAt};
 pub use command::{Command, Timer, outstanding};
 pub use decide::{decide, start};
-pub use evolve::{begin, evolve};
+pub use evolve::{begin, begin_undo, evolve};
 pub use fact::{
     ChildRun, DecodeError, Emission, Fact, Fate, Outcome, ParentRun, RunStarted, ScopeAt, SettleCause, SkipReason,
     UndoEnd, Wanted, decode, encode,

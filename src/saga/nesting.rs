@@ -140,16 +140,16 @@ pub fn settle_run(definition: &SagaDefinition, state: &mut SagaState) {
 fn drop_wishes(state: &mut SagaState, inside: impl Fn(StepAt) -> bool) {
     let steps = &state.steps;
     let in_undo = |step: &StepAt| steps.get(step).is_some_and(|at| at.walk.is_some_and(|walk| walk.own));
-    state.parking.retain(|wish| {
-        wish.direction == Direction::Compensate || in_undo(&wish.step) || !inside(wish.step)
-    });
+    state.parking.retain(|wish| wish.direction == Direction::Compensate || in_undo(&wish.step) || !inside(wish.step));
 }
 
 /// A step is undone because what handles its failure cannot live with its doubt.
 pub fn begin_clearing(definition: &SagaDefinition, state: &mut SagaState, step: StepAt) {
-    let problem = state.step(step).error.clone().unwrap_or_else(|| {
-        crate::problem::Problem::new(crate::problem::kind::UNKNOWN, "the outcome is unknown")
-    });
+    let problem = state
+        .step(step)
+        .error
+        .clone()
+        .unwrap_or_else(|| crate::problem::Problem::new(crate::problem::kind::UNKNOWN, "the outcome is unknown"));
     let scope = Scope {
         phase: ScopePhase::Undo,
         undo: false,

@@ -190,8 +190,9 @@ pub fn undo_need(definition: &SagaDefinition, state: &SagaState, at: StepAt) -> 
         }
     };
     // Clearing looks at what is unknown, and leaves what is done.
-    let clearing =
-        scopes_around(definition, state, at).find(|(_, scope)| scope.phase == ScopePhase::Undo).map(|(_, scope)| !scope.undo);
+    let clearing = scopes_around(definition, state, at)
+        .find(|(_, scope)| scope.phase == ScopePhase::Undo)
+        .map(|(_, scope)| !scope.undo);
     if clearing == Some(true) && outcome != Outcome::Unknown {
         return UndoNeed::Nothing;
     }

@@ -91,12 +91,10 @@ impl<'a> RunScope<'a> {
     fn item(&self, level: u8) -> Option<&'a Payload> {
         let here = self.here?;
         let item = here.items.get(level)?;
-        let each = here
-            .around(self.definition)
-            .find(|at| {
-                matches!(self.definition.step(at.step).action, crate::definition::Action::For(_))
-                    && self.definition.step(at.step).items == level
-            })?;
+        let each = here.around(self.definition).find(|at| {
+            matches!(self.definition.step(at.step).action, crate::definition::Action::For(_))
+                && self.definition.step(at.step).items == level
+        })?;
         self.state.step(each).nest.as_ref()?.items.get(item as usize)
     }
 
@@ -188,9 +186,7 @@ impl Scope for RunScope<'_> {
                 (None, None) => Bound::Null,
             },
             Variable::Item(level) => json(self.item(level)),
-            Variable::Index(level) => {
-                owned(self.here.and_then(|here| here.items.get(level)).as_ref())
-            }
+            Variable::Index(level) => owned(self.here.and_then(|here| here.items.get(level)).as_ref()),
             Variable::StepKey => self.step_key.map_or(Bound::Null, |key| Bound::Text(key.into())),
             Variable::StepOutput(id) => json(self.step(id).and_then(|step| step.output.as_ref())),
             Variable::StepStatus(id) => Bound::Text(self.step(id).map_or("not_started", StepState::status_word).into()),

@@ -10,7 +10,7 @@ use super::agenda::Agenda;
 use super::at::{BlockAt, StepAt};
 use super::fact::{ChildRun, Outcome, RunStarted, ScopeAt, SettleCause, SkipReason, UndoEnd, Wanted};
 use crate::definition::BlockIndex;
-use crate::id::EventType;
+use crate::id::{EventType, RunId};
 use crate::payload::Payload;
 use crate::problem::Problem;
 use crate::request::{Direction, Request};
@@ -63,6 +63,10 @@ pub struct SagaState {
     /// Events taken by its awaits, by source and id.
     pub taken: BTreeSet<String>,
     pub output: Option<Payload>,
+    /// A child run that nobody will undo any more.
+    pub released: bool,
+    /// The run that undoes this completed child.
+    pub undone_by: Option<RunId>,
     pub end: Option<Final>,
     pub ended_at: Option<Timestamp>,
     /// Facts so far: the next fact's sequence number.

@@ -50,8 +50,7 @@ pub fn begin_step(definition: &SagaDefinition, state: &mut SagaState, step: Step
     if at.status == StepStatus::NotStarted {
         return true;
     }
-    let (parts_left, items_left) =
-        at.nest.as_ref().map_or((0, 0), |nest| (nest.entered.len() as u32, nest.launched));
+    let (parts_left, items_left) = at.nest.as_ref().map_or((0, 0), |nest| (nest.entered.len() as u32, nest.launched));
     at.walk = Some(Walk { parts_left, items_left, running: 0, own: false });
     go_on_in_step(definition, state, step)
 }
@@ -60,9 +59,10 @@ pub fn begin_step(definition: &SagaDefinition, state: &mut SagaState, step: Step
 fn go_on_in_step(definition: &SagaDefinition, state: &mut SagaState, step: StepAt) -> bool {
     loop {
         let Some(mut walk) = state.step(step).walk else { return true };
-        let part = walk.parts_left.checked_sub(1).and_then(|last| {
-            state.step(step).nest.as_ref().and_then(|nest| nest.entered.get(last as usize)).copied()
-        });
+        let part = walk
+            .parts_left
+            .checked_sub(1)
+            .and_then(|last| state.step(step).nest.as_ref().and_then(|nest| nest.entered.get(last as usize)).copied());
         if let Some(block) = part {
             // Branches are undone side by side; other parts one after the other, the last one first.
             let beside = matches!(definition.block(block).part, Part::Branch(_));

@@ -80,7 +80,15 @@ fn all() -> Vec<Fact> {
         Fact::StepSkipped { step: 0.into(), why: SkipReason::NoMatch },
         Fact::StepSkipped { step: 0.into(), why: SkipReason::Operator },
         Fact::ArmTaken { step: 1.into(), arm: 2 },
-        Fact::StepStarted { step: 0.into(), key, key_number: 0, sent_key: None, request: Arc::clone(&request), attempt: 1, round: 0 },
+        Fact::StepStarted {
+            step: 0.into(),
+            key,
+            key_number: 0,
+            sent_key: None,
+            request: Arc::clone(&request),
+            attempt: 1,
+            round: 0,
+        },
         Fact::StepStarted {
             step: 0.into(),
             key,

@@ -186,8 +186,12 @@ fn inputs(driver: &Driver) -> Vec<(String, Input)> {
             inputs.push((format!("{} ended {kind}", direction.as_str()), input));
         }
     }
-    let stale =
-        Input::AttemptEnded { step: 0.into(), direction: Direction::Forward, attempt: 99, result: result("done").into() };
+    let stale = Input::AttemptEnded {
+        step: 0.into(),
+        direction: Direction::Forward,
+        attempt: 99,
+        result: result("done").into(),
+    };
     inputs.push(("an answer nobody waits for".to_owned(), stale));
     let timer = driver.state.active.first().copied().unwrap_or(0.into());
     inputs.push(("timer".to_owned(), Input::TimerFired(Timer::Step(timer))));

@@ -170,6 +170,8 @@ mod tests {
             others: vec![],
             incomplete: false,
             parked: None,
+            undone_by: None,
+            parent: None,
             waiting_for: None,
             steps: vec![],
             notes: vec![],

@@ -45,12 +45,8 @@ impl Loader<'_> {
         let mut findings = Vec::new();
         let mut shapes = BTreeMap::<usize, Vec<(Wants, Shape)>>::new();
         for written in &self.reader.written {
-            let known = At {
-                variables: &variables,
-                at: written.at,
-                place: written.scalar.start,
-                locals: &written.locals,
-            };
+            let known =
+                At { variables: &variables, at: written.at, place: written.scalar.start, locals: &written.locals };
             let (shape, mistakes) = infer(&written.source, &known);
             findings.extend(mistakes.into_iter().map(|mistake| self.placed(written, mistake)));
             findings.extend(self.yields(written, &shape, &keys));

@@ -55,7 +55,9 @@ impl Expression {
 #[must_use]
 pub fn infer(source: &str, known: &dyn Known) -> (Shape, Vec<Mistake>) {
     // Which variables its place allows was asked when it was compiled.
-    let Ok(fenced) = fence::fence(source, Allowed { roots: Root::ALL, locals: known.locals() }) else { return (Shape::any(), Vec::new()) };
+    let Ok(fenced) = fence::fence(source, Allowed { roots: Root::ALL, locals: known.locals() }) else {
+        return (Shape::any(), Vec::new());
+    };
     let mut infer = Infer { source, reads: &fenced.reads, known, locals: Vec::new(), mistakes: Vec::new() };
     let shape = infer.term(&fenced.term, &Shape::of(Kinds::NULL), false);
     (shape, infer.mistakes)

@@ -195,7 +195,8 @@ fn after_doubt(
     let rule = rules.definition.step(step.step);
     let at = state.step(step);
     let used = at.attempts_used.max(1);
-    let due = at.retry_at.unwrap_or_else(|| now.plus(backoff::wait(&rule.retry, state.begun.run, step.number(), used, None)));
+    let due =
+        at.retry_at.unwrap_or_else(|| now.plus(backoff::wait(&rule.retry, state.begun.run, step.number(), used, None)));
     let first = at.first_attempt_at.unwrap_or(now);
     if may_try_again(rules, state, step, at.attempts_used)
         && again
@@ -205,19 +206,15 @@ fn after_doubt(
         return vec![Fact::RetryScheduled { step, due }];
     }
     let outcome = if lifted { Outcome::Refused } else { Outcome::Unknown };
-    let failure = failure.unwrap_or_else(|| Problem::new(kind::UNKNOWN, "the outcome is unknown")).at(&step.path(rules.definition));
+    let failure = failure
+        .unwrap_or_else(|| Problem::new(kind::UNKNOWN, "the outcome is unknown"))
+        .at(&step.path(rules.definition));
     vec![Fact::StepEnded { step, outcome, output: None, failure: Some(failure) }]
 }
 
 /// An attempt cut off by a restart is a maybe that used up no attempt: asked first where the file says
 /// how, else sent again with the stored key, as the same attempt.
-pub fn after_interruption(
-    rules: &Rules,
-    state: &SagaState,
-    step: StepAt,
-    attempt: u32,
-    now: Timestamp,
-) -> Vec<Fact> {
+pub fn after_interruption(rules: &Rules, state: &SagaState, step: StepAt, attempt: u32, now: Timestamp) -> Vec<Fact> {
     let rule = rules.definition.step(step.step);
     let at = state.step(step);
     let first = at.first_attempt_at.unwrap_or(now);

@@ -135,7 +135,6 @@ fn until(moment: &Expression, scope: &RunScope) -> Result<Timestamp, EvalError> 
     })
 }
 
-
 /// Resolves a call and gives its intent.
 pub fn call_facts(
     rules: &Rules,

@@ -120,14 +120,7 @@ pub fn expired(rules: &Rules, state: &SagaState, step: StepAt, now: Timestamp) -
     facts
 }
 
-fn fail(
-    rules: &Rules,
-    state: &SagaState,
-    step: StepAt,
-    problem: Problem,
-    cancel: bool,
-    now: Timestamp,
-) -> Vec<Fact> {
+fn fail(rules: &Rules, state: &SagaState, step: StepAt, problem: Problem, cancel: bool, now: Timestamp) -> Vec<Fact> {
     let definition = rules.definition;
     let rule = definition.step(step.step);
     let at = state.step(step);
@@ -146,7 +139,8 @@ fn fail(
     if rule.pivot && !refused && !rule.action.is_composite() {
         return park(format!("a step behind the pivot failed: {}", problem.title));
     }
-    let (handler, told) = find(rules, state, step, at.nest.as_ref().is_some_and(|nest| in_fallback(rules, nest)), &problem);
+    let (handler, told) =
+        find(rules, state, step, at.nest.as_ref().is_some_and(|nest| in_fallback(rules, nest)), &problem);
     let cancel = cancel || told;
     let settle_in = |scope: ScopeAt, undo: bool, catch: Option<u32>| {
         let settling = Settling {

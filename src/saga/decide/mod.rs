@@ -208,7 +208,10 @@ fn go_on(rules: &Rules, state: &SagaState, now: Timestamp) -> Vec<Fact> {
         return Vec::new();
     }
     let settling = state.phase == Phase::Settling;
-    if settling && planted::is("cancel_skips_undo") && state.cause == Some(SettleCause::Cancelled) && state.active.is_empty()
+    if settling
+        && planted::is("cancel_skips_undo")
+        && state.cause == Some(SettleCause::Cancelled)
+        && state.active.is_empty()
     {
         return vec![Fact::RunEnded { completed: false, output: None }];
     }

@@ -1,9 +1,9 @@
 //! Operator commands: what applies when, and what each begins with. Everything else is a conflict with
 //! its reason.
 
+use super::super::at::StepAt;
 use super::super::fact::{Fact, Outcome, SettleCause, UndoEnd};
 use super::super::input::{Operation, Rejected, Rules};
-use super::super::at::StepAt;
 use super::super::plan::{self, Mode};
 use super::super::state::{Activity, Phase, SagaState, StepStatus};
 use super::settle;
@@ -109,7 +109,8 @@ fn retry(
             if new_key && unknown {
                 return Err("the old outcome is unknown; a new key could do it twice; resolve it first");
             }
-            if new_key && !matches!(rules.definition.step(parked.step.step).action, crate::definition::Action::Call(_)) {
+            if new_key && !matches!(rules.definition.step(parked.step.step).action, crate::definition::Action::Call(_))
+            {
                 return Err("only a call has a key");
             }
             let mut facts = vec![acted];

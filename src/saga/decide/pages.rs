@@ -81,8 +81,7 @@ fn page(
     let at = state.step(step);
     let wrong = |what: &str, message: &str| EvalError { expression: what.to_owned(), message: message.to_owned() };
     let items = paginate.items.eval(scope)?;
-    let _: Vec<Payload> =
-        items.read().map_err(|_| wrong("paginate.items", "it must yield a list"))?;
+    let _: Vec<Payload> = items.read().map_err(|_| wrong("paginate.items", "it must yield a list"))?;
     let next: Option<String> =
         paginate.next.eval(scope)?.read().map_err(|_| wrong("paginate.next", "it must yield text or null"))?;
     let next = next.filter(|next| !next.is_empty());

@@ -29,10 +29,9 @@ pub fn park(
 /// True when nothing but the step is in flight, about to be sent again, or about to be undone.
 pub fn at_rest(state: &SagaState, but: Option<StepAt>) -> bool {
     let moves = |step: &StepAt| match state.step(*step).activity {
-        Activity::InFlight { .. }
-        | Activity::RetryAt { .. }
-        | Activity::AskPending
-        | Activity::Interrupted { .. } => true,
+        Activity::InFlight { .. } | Activity::RetryAt { .. } | Activity::AskPending | Activity::Interrupted { .. } => {
+            true
+        }
         // What waits for somebody else may wait on.
         Activity::Idle
         | Activity::Sleeping { .. }

@@ -32,7 +32,8 @@ fn resolve(matching: &[Match], scope: &RunScope) -> Result<Vec<(Vec<String>, Pay
         .map(|one| {
             let value = one.value.eval(scope)?;
             if value.is_null() && !one.value.states_null() {
-                let message = format!("`{}` is compared with null; write `// null` if that is meant", one.path.join("."));
+                let message =
+                    format!("`{}` is compared with null; write `// null` if that is meant", one.path.join("."));
                 return Err(EvalError { expression: "where".to_owned(), message });
             }
             Ok((one.path.clone(), value))
@@ -136,13 +137,18 @@ pub fn event_arrived(
     let at = state.step(step);
     let waits = matches!(at.activity, Activity::Awaiting { direction: waiting, .. } if waiting == direction);
     let fits = at.wanted.as_ref().is_some_and(|wanted| wanted.types.contains(&arrived.event));
-    if !waits || !fits || state.taken.contains(&arrived.key) {
+    // The event that started the run is not what it waits for.
+    let own = state
+        .begun
+        .causation_id
+        .as_deref()
+        .is_some_and(|id| arrived.key.strip_suffix(id).is_some_and(|rest| rest.ends_with('#')));
+    if !waits || !fits || own || state.taken.contains(&arrived.key) {
         return Err(Rejected::Stale);
     }
     let rule = rules.definition.step(step.step);
     let Arrived { key, event, content } = arrived;
-    let taken =
-        Fact::EventTaken { step, direction, key, event: event.clone(), content: content.clone() };
+    let taken = Fact::EventTaken { step, direction, key, event: event.clone(), content: content.clone() };
     let reply = match (direction, &rule.action, &rule.compensate) {
         (Direction::Compensate, _, Compensate::Emit(undo)) => undo.emit.reply.as_deref(),
         (_, Action::Emit(emit), _) => emit.reply.as_deref(),
