@@ -51,6 +51,9 @@ struct Shape {
     kept: HashMap<String, VecDeque<Arc<Kept>>>,
 }
 
+/// Where a step stands: type, shape and values.
+type Place = (EventType, usize, String);
+
 #[derive(Default)]
 struct Inner {
     by_type: HashMap<EventType, Vec<Shape>>,
@@ -61,7 +64,7 @@ struct Inner {
     bytes: usize,
     /// Everything since then is in memory.
     complete_since: Timestamp,
-    places: HashMap<(RunId, StepAt), Vec<(EventType, usize, String)>>,
+    places: HashMap<(RunId, StepAt), Vec<Place>>,
 }
 
 /// The steps that wait for events, and the events that may still be waited for.
