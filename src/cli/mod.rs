@@ -9,6 +9,7 @@ mod diagnostics;
 mod doctor;
 pub mod exit;
 mod fmt;
+mod graph;
 mod health;
 mod input;
 mod journal;
@@ -79,6 +80,8 @@ enum Command {
     Validate(validate::Args),
     /// Writes saga files in their normal form; keeps comments, never changes the meaning.
     Fmt(fmt::Args),
+    /// Draws a saga, or what is undone when it fails at a step.
+    Graph(graph::Args),
     /// Checks the configuration.
     #[command(subcommand)]
     Config(config::Command),
@@ -173,6 +176,7 @@ async fn run(command: Command) -> Outcome {
         Command::Dev(args) => serve::dev(args).await,
         Command::Validate(args) => validate::run(&args),
         Command::Fmt(args) => fmt::run(&args),
+        Command::Graph(args) => graph::run(&args),
         Command::Config(command) => config::run(&command),
         Command::Publish(args) => publish::run(args).await,
         Command::Start(args) => runs::start(args).await,

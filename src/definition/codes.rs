@@ -122,6 +122,11 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "Emit it last or after the pivot; or say how it is taken back with `compensate: { emit: … }`; or `compensate: none`.",
     ),
     (
+        "S042",
+        "A `where` that no event can meet: the path leads nowhere, or the values are never equal.",
+        "Paths are those of the whole CloudEvent: `data.orderId`. The help names what is nearest.",
+    ),
+    (
         "S043",
         "A step that cannot be the pivot.",
         "A pivot always runs and takes effect: no `if`, no `optional`, no `switch`, `wait` or `fail`; and not inside a `parallel`, `for` or `try`.",

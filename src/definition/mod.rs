@@ -9,6 +9,7 @@ mod file;
 mod format;
 #[cfg(test)]
 mod fuzz;
+pub mod graph;
 mod kinds;
 pub mod language;
 mod locate;

@@ -185,7 +185,7 @@ fn the_corpus() {
         .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
         .collect();
     files.sort();
-    assert!(files.len() >= 60, "the corpus has only {} files", files.len());
+    assert!(files.len() >= 150, "the corpus has only {} files", files.len());
     let world = World::new();
     let mut wrong = Vec::new();
     for path in files {
@@ -196,6 +196,9 @@ fn the_corpus() {
             Err(found) => found,
         };
         assert!(!found.is_empty(), "{name} is fine; the corpus holds mistakes");
+        let code = name.split('_').next().unwrap();
+        let named = CODES.iter().any(|(known, ..)| *known == code);
+        assert!(!named || found.iter().any(|found| found.code == code), "{name} does not show {code}");
         let page = render_all(&found, &text, Style::Plain) + "\n";
         let golden = path.with_extension("txt");
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
@@ -228,8 +231,17 @@ fn every_code_is_explained_and_shown() {
     };
     let pages = read("tests/diagnostics", "txt");
     let sources = read("src/definition", "rs") + &read("src/expression", "rs");
+    assert!(CODES.len() >= 40);
+    let pages_of = |code: &str| {
+        let shown = format!("[{code}]");
+        let files = std::fs::read_dir(root.join("tests/diagnostics")).unwrap().map(|entry| entry.unwrap().path());
+        let texts = files.filter(|path| path.extension().is_some_and(|found| found == "txt"));
+        texts.filter(|path| std::fs::read_to_string(path).unwrap().contains(&shown)).count()
+    };
     for (code, ..) in CODES {
         assert!(pages.contains(&format!("[{code}]")), "no file in tests/diagnostics shows {code}");
+        // Many files about one code are one test written many times.
+        assert!(pages_of(code) <= 8, "{} files in tests/diagnostics show {code}", pages_of(code));
     }
     // Every code in quotes in the sources is one of the list.
     for (at, _) in sources.match_indices('"') {

@@ -18,6 +18,9 @@ pub const DEPTH_MAX: usize = 64;
 /// Nodes of a document, those that aliases repeat included. A file of 500 steps has about 15,000.
 pub const NODES_MAX: usize = 50_000;
 
+/// Values that aliases repeat: a block of headers in each of some hundred steps.
+pub const REPEATED_MAX: usize = 5_000;
+
 /// A value and where it stands.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
@@ -110,8 +113,15 @@ pub(super) fn parse(text: &str) -> (Option<Node>, Vec<Finding>) {
     };
     options.set_emit_comments(false);
     let parser = Parser::new_from_str_with_options(text, options);
-    let mut builder =
-        Builder { text, stack: Vec::new(), root: None, anchors: BTreeMap::new(), findings: Vec::new(), nodes: 0 };
+    let mut builder = Builder {
+        text,
+        stack: Vec::new(),
+        root: None,
+        anchors: BTreeMap::new(),
+        findings: Vec::new(),
+        nodes: 0,
+        repeated: 0,
+    };
     let mut documents = 0;
     for event in parser {
         match event {
@@ -175,6 +185,8 @@ struct Builder<'s> {
     anchors: BTreeMap<usize, Node>,
     findings: Vec<Finding>,
     nodes: usize,
+    /// Of these, how many aliases have repeated.
+    repeated: usize,
 }
 
 impl<'s> Builder<'s> {
@@ -210,14 +222,21 @@ impl<'s> Builder<'s> {
                     return self.node(Node { span, value: Yaml::Mapping(entries) }, anchor);
                 }
             }
-            Event::Alias(id) => match self.anchors.get(&id).cloned() {
-                Some(mut node) => {
+            Event::Alias(id) => match self.anchors.get(&id) {
+                Some(node) => {
+                    // Counted before it is copied: a bomb costs no more than what it may repeat.
+                    self.repeated += count(node);
+                    if self.repeated > REPEATED_MAX || depth(node) + self.stack.len() > DEPTH_MAX {
+                        let message = format!(
+                            "aliases repeat at most {REPEATED_MAX} values of a saga file, in {DEPTH_MAX} levels"
+                        );
+                        self.find("S003", span, &message, Some("write out what is meant"));
+                        return false;
+                    }
                     // What is wrong inside is reported where it is written; the alias itself, here.
+                    let mut node = node.clone();
                     node.span = span;
                     self.nodes += count(&node);
-                    if depth(&node) + self.stack.len() > DEPTH_MAX {
-                        self.nodes = NODES_MAX;
-                    }
                     return self.node(node, 0);
                 }
                 None => {

@@ -123,3 +123,52 @@ fn the_table_knows_every_key_of_the_reader() {
     let top: BTreeSet<&str> = file::words().collect();
     assert_eq!(&top - &of(&["saga", "trigger", "retry"]), BTreeSet::new(), "the table lacks keys of the top level");
 }
+
+/// What the table has, the reader has: or it says of the key that this version does not serve it.
+#[test]
+fn the_reader_knows_every_key_of_the_table() {
+    let world = crate::definition::tests::World::new();
+    let says = |text: &str, key: &str| {
+        let found = crate::definition::load("x.yaml", text, &world.environment()).err().unwrap_or_default();
+        found.into_iter().any(|found| found.code == "S007" && found.message.contains(&format!("`{key}`")))
+    };
+    for key in FILE.keys {
+        assert!(!says(&format!("saga: a\n{}: 1\n", key.name), key.name), "the reader has no `{}`", key.name);
+    }
+    for key in STEP.keys {
+        let text = format!("saga: a\nsteps:\n  - {{ id: a, set: 1, {}: 1 }}\n", key.name);
+        assert!(!says(&text, key.name), "the reader has no step key `{}`", key.name);
+    }
+    let places = [
+        ("trigger", "on: [{ event: order.placed.v2, KEY: 1 }]"),
+        ("defaults", "defaults: { KEY: 1 }"),
+        ("finally", "finally: { KEY: 1 }"),
+        ("retry", "defaults: { retry: { KEY: 1 } }"),
+        ("parallel", "steps: [{ id: a, parallel: { KEY: 1 } }]"),
+        ("for", "steps: [{ id: a, for: { KEY: 1 }, do: [{ id: b, wait: 1s }] }]"),
+        ("catch", "steps: [{ id: a, try: [{ id: b, wait: 1s }], catch: [{ KEY: 1 }] }]"),
+        ("poll", "steps: [{ id: a, poll: { KEY: 1 }, call: payments }]"),
+        ("ask", "steps: [{ id: a, ask: { KEY: 1 } }]"),
+        ("await", "steps: [{ id: a, await: { KEY: 1 } }]"),
+        ("reply", "steps: [{ id: a, emit: order.fulfilled.v1, reply: { KEY: 1 } }]"),
+        ("fail", "steps: [{ id: a, fail: { KEY: 1 } }]"),
+        ("fallback", "steps: [{ id: a, call: payments, fallback: { KEY: 1 } }]"),
+        ("cache", "steps: [{ id: a, call: payments, cache: { KEY: 1 } }]"),
+        ("paginate", "steps: [{ id: a, call: payments, paginate: { KEY: 1 } }]"),
+        ("with", "steps: [{ id: a, call: payments, with: { KEY: 1 } }]"),
+        ("classify", "steps: [{ id: a, call: payments, classify: { KEY: 1 } }]"),
+        ("on_unknown", "steps: [{ id: a, call: payments, on_unknown: { KEY: 1 } }]"),
+        ("check", "steps: [{ id: a, call: payments, on_unknown: { check: { KEY: 1 } } }]"),
+        ("idempotency", "steps: [{ id: a, call: payments, idempotency: { KEY: 1 } }]"),
+        ("compensate", "steps: [{ id: a, call: payments, compensate: { KEY: 1 } }]"),
+        ("service", "services: { own: { KEY: 1 } }"),
+        ("branch", "steps: [{ id: a, switch: [{ KEY: 1 }] }]"),
+    ];
+    let mappings = mappings();
+    for (name, place) in places {
+        for key in mappings[name].keys {
+            let text = format!("saga: a\n{}\n", place.replace("KEY", key.name));
+            assert!(!says(&text, key.name), "the reader has no `{}` in {name}", key.name);
+        }
+    }
+}

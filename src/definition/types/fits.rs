@@ -70,7 +70,7 @@ impl Data<'_> {
     }
 
     /// Returns the shape of a value as it is written.
-    fn shape(&self, node: &Node) -> Shape {
+    pub(super) fn shape(&self, node: &Node) -> Shape {
         match &node.value {
             Yaml::Scalar(scalar) => match (self.shapes.get(&node.span.start).map(Vec::as_slice), scalar.meaning()) {
                 (Some([(Wants::Value | Wants::Alone, shape)]), _) => shape.clone(),

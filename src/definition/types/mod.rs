@@ -2,6 +2,7 @@
 //! reported where it stands. Only in files that are loaded anew: a run in flight keeps the file it began with.
 
 mod fits;
+mod matches;
 mod variables;
 
 use std::collections::BTreeMap;
@@ -58,6 +59,7 @@ impl Loader<'_> {
             let what = format!("the data of `{}`", emitted.event);
             data.check(emitted.data.as_ref(), &emitted.span, &wanted, &what, &mut findings);
         }
+        matches::check(tree, &variables, &data, &mut findings);
         if let Some(wanted) = variables.input_schema() {
             for trigger in variables.triggers() {
                 match &trigger.input {

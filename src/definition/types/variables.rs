@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::super::file::Loader;
-use super::super::model::{Action, InputSchema, Step, StepIndex};
+use super::super::model::{Action, AwaitMode, Block, BlockIndex, For, InputSchema, Part, Step, StepIndex};
 use super::super::reader;
 use super::super::yaml::{Node, Yaml};
 use crate::expression::Name;
@@ -47,12 +47,16 @@ pub(super) struct Trigger {
 /// The variables of one file.
 pub(super) struct Variables<'l> {
     steps: &'l [Step],
+    blocks: &'l [Block],
+    /// What the steps around a step bind.
+    locals: BTreeMap<StepIndex, &'l [(String, Name)]>,
     schemas: BTreeMap<EventType, Rc<Document>>,
     triggers: Vec<Trigger>,
     input: Option<Shape>,
-    /// Of each step before the one that is being worked out: a step reads no later one, and a chain of five
-    /// hundred needs no stack.
-    outputs: RefCell<Vec<Shape>>,
+    /// Of the steps that have been worked out: each is before those that read it, and a chain of thousands needs
+    /// no stack.
+    outputs: RefCell<BTreeMap<StepIndex, Shape>>,
+    ids: BTreeMap<&'l str, StepIndex>,
 }
 
 /// The variables at one place of the file.
@@ -89,17 +93,129 @@ impl<'l> Variables<'l> {
         for emitted in &loader.reader.emitted {
             document(&emitted.event);
         }
-        let made = Self { steps: &loader.steps, schemas: documents, triggers, input, outputs: RefCell::default() };
-        for index in 0..loader.steps.len() {
-            let shape = made.work_out(index as StepIndex);
-            made.outputs.borrow_mut().push(shape);
+        for step in &loader.steps {
+            match &step.action {
+                Action::Await(rule) => rule.types.iter().for_each(|event| drop(document(event))),
+                Action::Emit(emit) => {
+                    emit.reply.iter().flat_map(|reply| &reply.done).for_each(|event| drop(document(event)));
+                }
+                _ => {}
+            }
         }
+        let locals = loader.reader.written.iter().filter_map(|written| match written.at {
+            reader::At::Forward(step) => Some((step, &*written.locals)),
+            _ => None,
+        });
+        let ids = loader.steps.iter().zip(0..).map(|(step, index)| (step.id.as_str(), index));
+        let made = Self {
+            steps: &loader.steps,
+            blocks: &loader.blocks,
+            locals: locals.collect(),
+            schemas: documents,
+            triggers,
+            input,
+            outputs: RefCell::default(),
+            ids: ids.collect(),
+        };
+        made.work_out_all();
         made
+    }
+
+    /// Works out each step in the order of the file; one with steps inside, when these are through.
+    fn work_out_all(&self) {
+        let mut open: Vec<StepIndex> = Vec::new();
+        for index in 0..self.steps.len() as StepIndex {
+            while let Some(around) = open.pop_if(|around| self.ancestors(index).all(|(owner, _)| owner != *around)) {
+                self.keep(around);
+            }
+            if self.steps[index as usize].action.is_composite() {
+                open.push(index);
+            } else {
+                self.keep(index);
+            }
+        }
+        while let Some(around) = open.pop() {
+            self.keep(around);
+        }
+    }
+
+    fn keep(&self, index: StepIndex) {
+        let shape = self.work_out(index);
+        self.outputs.borrow_mut().insert(index, shape);
+    }
+
+    /// Returns the steps around a step with the list it is in, innermost first.
+    fn ancestors(&self, step: StepIndex) -> impl Iterator<Item = (StepIndex, BlockIndex)> {
+        let parent = |step: StepIndex| {
+            let block = self.steps[step as usize].block;
+            self.blocks[block as usize].owner.map(|owner| (owner, block))
+        };
+        std::iter::successors(parent(step), move |(step, _)| parent(*step))
+    }
+
+    /// Returns the output of the last step of a list; null where that was skipped.
+    fn last_output(&self, block: BlockIndex) -> Shape {
+        let last = self.blocks[block as usize].steps.last().map(|step| self.output(*step));
+        // One without an output may stand behind one that has it.
+        last.filter(|shape| shape.kinds != Kinds::NULL).map_or_else(Shape::any, Shape::or_null)
+    }
+
+    /// Returns what an item is in the `for` at a level around a step.
+    fn item(&self, step: StepIndex, level: u8) -> Shape {
+        let around = self.ancestors(step).find_map(|(owner, block)| {
+            let here = self.blocks[block as usize].part == Part::Item && self.steps[owner as usize].items == level;
+            match &self.steps[owner as usize].action {
+                Action::For(rule) if here => Some((owner, rule)),
+                _ => None,
+            }
+        });
+        around.map_or_else(Shape::any, |(owner, rule)| self.item_of(owner, rule))
+    }
+
+    fn item_of(&self, owner: StepIndex, rule: &For) -> Shape {
+        let item = rule.list.infer(&self.at(owner)).items();
+        if rule.batch.is_some() { Shape::list(item) } else { item }
+    }
+
+    fn at(&self, step: StepIndex) -> At<'_, 'l> {
+        let locals = self.locals.get(&step).copied().unwrap_or_default();
+        At { variables: self, at: reader::At::Forward(step), place: usize::MAX, locals }
+    }
+
+    /// Returns what comes to a step: the answer over http, or the event.
+    fn result(&self, index: StepIndex) -> Shape {
+        let event = |event: &EventType| cloud_event(self.schema(event).unwrap_or_else(Shape::any));
+        let any = |types: &[EventType]| types.iter().map(event).reduce(Shape::either).unwrap_or_else(Shape::any);
+        match &self.steps[index as usize].action {
+            Action::Call(_) | Action::Poll(_) => http_answer(),
+            Action::Emit(emit) => emit.reply.as_ref().map_or_else(Shape::any, |reply| any(&reply.done)),
+            Action::Await(rule) => match rule.mode {
+                AwaitMode::First => any(&rule.types),
+                AwaitMode::All => {
+                    let types = rule.types.iter().map(|kind| (kind.as_str().to_owned(), event(kind)));
+                    Shape::object(Fields::built(types))
+                }
+            },
+            Action::Ask(_)
+            | Action::Set(_)
+            | Action::Wait(_)
+            | Action::Switch(_)
+            | Action::Fail(_)
+            | Action::Parallel(_)
+            | Action::For(_)
+            | Action::Try(_)
+            | Action::Run(_) => Shape::any(),
+        }
     }
 
     /// Returns what an event's data must be.
     pub(super) fn schema(&self, event: &EventType) -> Option<Shape> {
         self.schemas.get(event).map(|document| document.shape())
+    }
+
+    /// Returns the event of a type as it arrives; none where its schema is not known.
+    pub(super) fn arriving(&self, event: &EventType) -> Option<Shape> {
+        self.schema(event).map(cloud_event)
     }
 
     pub(super) fn input_schema(&self) -> Option<Shape> {
@@ -122,44 +238,39 @@ impl<'l> Variables<'l> {
     }
 
     fn step(&self, id: &str) -> Option<StepIndex> {
-        self.steps.iter().position(|step| step.id.as_str() == id).map(|at| at as StepIndex)
+        self.ids.get(id).copied()
     }
 
     /// Returns what a step's output is when it has run.
     fn output(&self, index: StepIndex) -> Shape {
-        self.outputs.borrow().get(index as usize).cloned().unwrap_or_else(Shape::any)
-    }
-
-    /// True for a step whose `$result` is an answer over http.
-    fn calls(&self, index: StepIndex) -> bool {
-        matches!(self.steps[index as usize].action, Action::Call(_) | Action::Poll(_))
+        self.outputs.borrow().get(&index).cloned().unwrap_or_else(Shape::any)
     }
 
     fn work_out(&self, index: StepIndex) -> Shape {
         let step = &self.steps[index as usize];
-        let known = At { variables: self, at: reader::At::Forward(index), place: usize::MAX, locals: &[] };
+        if step.paginate.is_some() || step.fallback.is_some() {
+            return Shape::any();
+        }
+        let known = self.at(index);
+        let of = |output: Option<&crate::expression::Template>| {
+            output.map_or_else(|| self.result(index), |template| template.infer(&known))
+        };
         match &step.action {
-            Action::Call(_) => {
-                let of = |output: Option<&crate::expression::Template>| {
-                    output.map_or_else(http_answer, |template| template.infer(&known))
-                };
-                let own = of(step.output.as_ref());
-                match &step.on_unknown.check {
-                    Some(check) => own.either(of(check.output.as_ref())),
-                    None => own,
-                }
-            }
-            Action::Emit(emit) if emit.reply.is_some() => Shape::any(),
+            Action::Call(_) | Action::Poll(_) => match &step.on_unknown.check {
+                Some(check) => of(step.output.as_ref()).either(of(check.output.as_ref())),
+                None => of(step.output.as_ref()),
+            },
+            Action::Emit(emit) if emit.reply.is_some() => of(step.output.as_ref()),
             Action::Emit(_) => Shape::object(Fields::built([("id".to_owned(), Shape::of(Kinds::STRING))])),
+            Action::Await(rule) if rule.on_timeout.is_none() => of(step.output.as_ref()),
             Action::Set(template) => template.infer(&known),
             Action::Wait(_) | Action::Switch(_) | Action::Fail(_) => Shape::of(Kinds::NULL),
-            Action::Await(_)
-            | Action::Ask(_)
-            | Action::Parallel(_)
-            | Action::For(_)
-            | Action::Try(_)
-            | Action::Poll(_)
-            | Action::Run(_) => Shape::any(),
+            Action::Parallel(rule) => {
+                let outputs = rule.branches.iter().map(|(name, block)| (name.clone(), self.last_output(*block)));
+                Shape::object(Fields::built(outputs))
+            }
+            Action::For(rule) => Shape::list(self.last_output(rule.block)),
+            Action::Await(_) | Action::Ask(_) | Action::Try(_) | Action::Run(_) => Shape::any(),
         }
     }
 }
@@ -175,10 +286,10 @@ impl Known for At<'_, '_> {
             Name::Input => self.variables.input.clone().unwrap_or_else(Shape::any),
             Name::Event => self.variables.event(self.place),
             Name::Result => match self.at {
-                reader::At::Forward(step) if !self.variables.calls(step) => Shape::any(),
+                // In what waits for events `$result` is what came.
+                reader::At::Forward(step) => self.variables.result(step),
                 reader::At::Undo { .. }
                 | reader::At::Outside
-                | reader::At::Forward(_)
                 | reader::At::Handler(_)
                 | reader::At::Condition(_)
                 | reader::At::Output
@@ -192,7 +303,14 @@ impl Known for At<'_, '_> {
             Name::StepStatus(_) | Name::ForwardStatus => Shape::words(STATUSES.iter().copied()),
             Name::StepKeyOf(_) => text().or_null(),
             Name::StepError(_) => error().or_null(),
-            Name::ForwardInput | Name::Item(_) => Shape::any(),
+            Name::ForwardInput => Shape::any(),
+            Name::Item(level) => match self.at {
+                reader::At::Forward(step)
+                | reader::At::Handler(step)
+                | reader::At::Condition(step)
+                | reader::At::Undo { step, .. } => self.variables.item(step, *level),
+                reader::At::Outside | reader::At::Output | reader::At::Finally => Shape::any(),
+            },
             Name::Index(_) => Shape::of(Kinds::NUMBER),
             Name::ForwardOutput => match self.at {
                 reader::At::Undo { step, .. } => self.variables.output(step).or_null(),
@@ -230,7 +348,7 @@ fn trigger(node: &Node, document: &mut impl FnMut(&EventType) -> Option<Rc<Docum
     }
 }
 
-fn member<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
+pub(super) fn member<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
     match &node.value {
         Yaml::Mapping(entries) => entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value),
         Yaml::Scalar(_) | Yaml::Sequence(_) => None,
