@@ -15,6 +15,7 @@ pub mod saga;
 pub mod schema;
 pub mod secret;
 pub mod service;
+pub mod signature;
 pub mod time;
 pub mod trace_context;
 

@@ -100,12 +100,16 @@ fn number(text: &str) -> Result<u64, ApiError> {
     })
 }
 
-fn checked(by: Option<&str>) -> Result<Option<&str>, ApiError> {
+pub(super) fn checked(by: Option<&str>) -> Result<Option<&str>, ApiError> {
     by.map(|by| body::check_text("by", by).map(|()| by)).transpose()
 }
 
 /// Reads a body that may be left out.
-async fn read<T: DeserializeOwned + Default>(api: &Api, headers: &HeaderMap, body: Body) -> Result<T, ApiError> {
+pub(super) async fn read<T: DeserializeOwned + Default>(
+    api: &Api,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<T, ApiError> {
     body::want_json(headers)?;
     let bytes = body::read(headers, body, api.body_bytes_max).await?;
     if bytes.is_empty() { Ok(T::default()) } else { body::parse(&bytes) }

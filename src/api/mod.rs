@@ -9,6 +9,7 @@ mod guard;
 mod health;
 mod openapi;
 mod problem;
+mod replays;
 mod routes;
 mod runs;
 mod sagas;
@@ -16,6 +17,7 @@ mod schemas;
 mod server;
 mod span;
 mod stream;
+mod tail;
 pub mod wire;
 
 use std::sync::Arc;

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::body::Segment;
 use super::guard::{Guard, guard};
 use super::problem::ApiError;
-use super::{dead_letters, events, health, openapi, runs, sagas, stream};
+use super::{dead_letters, events, health, openapi, replays, runs, sagas, stream, tail};
 use crate::coordinator::{Handle, SystemClock};
 use crate::events::Events;
 
@@ -64,8 +64,17 @@ pub fn routes() -> Vec<Route> {
         on_get("/readyz", health::readiness),
         on_get("/metrics", health::metrics),
         on_get("/openapi.json", openapi::serve),
+        on_get("/api/v1/events", tail::events),
         on_post("/api/v1/events", events::publish_cloud_events),
         on_post("/api/v1/events/{type}", events::publish),
+        on_get("/api/v1/replays", replays::list),
+        on_post("/api/v1/replays", replays::begin),
+        on_get("/api/v1/replays/{id}", replays::show),
+        on_post("/api/v1/replays/{id}/cancel", replays::cancel),
+        on_get("/api/v1/subscriptions", replays::subscriptions),
+        on_get("/api/v1/subscriptions/{name}", replays::subscription),
+        on_post("/api/v1/subscriptions/{name}/enable", replays::enable),
+        on_post("/api/v1/subscriptions/{name}/disable", replays::disable),
         on_get("/api/v1/dead-letters", dead_letters::list),
         on_post("/api/v1/dead-letters/redrive", dead_letters::redrive_all),
         on_post("/api/v1/dead-letters/drop", dead_letters::drop_all),

@@ -142,11 +142,11 @@ pub async fn run(plan: Plan) -> Result<(), Error> {
     let status = bus.status();
     let mut announcement = Announcement::new(&config, address, &loaded, notes);
     let schemas: Arc<dyn EventSchemas> = Arc::new(Schemas(loaded.registry.clone()));
-    let (events, links) = event_side(&config, &bus, schemas);
+    let stop = CancellationToken::new();
+    let (events, links) = event_side(&config, &bus, schemas, &stop)?;
     let handle = coordinate(&config, loaded, (journal, recovered), bus.clone(), &telemetry, links).await?;
 
-    let stop = CancellationToken::new();
-    events.start(&stop);
+    events.start();
     let api = tokio::spawn(crate::api::serve(listener, handle.clone(), events, options::api(&config), stop.clone()));
     announcement.own_nats = own_nats;
     announcement.runs(handle.resumed(), handle.quarantine());
@@ -186,18 +186,28 @@ pub async fn run(plan: Plan) -> Result<(), Error> {
 }
 
 /// Puts the event side together, and what joins it to the sagas.
-fn event_side(config: &Config, bus: &Arc<JetStreamBus>, schemas: Arc<dyn EventSchemas>) -> (Events, Links) {
+fn event_side(
+    config: &Config,
+    bus: &Arc<JetStreamBus>,
+    schemas: Arc<dyn EventSchemas>,
+    stop: &CancellationToken,
+) -> Result<(Events, Links), Error> {
     /// Replays wait for the sagas, not in memory.
     const REPLAYED_LEN: usize = 64;
-    let (held, freed) = HeldKeys::new(options::later_events(config));
-    let (_, replayed) = mpsc::channel(REPLAYED_LEN);
+    let (held, freed) = HeldKeys::new(options::later_events(config.nats.later_events));
+    let (sender, replayed) = mpsc::channel(REPLAYED_LEN);
     let events = Events::new(events::Parts {
+        bus: bus.clone(),
         archive: bus.archive(),
         schemas,
         clock: Arc::new(SystemClock),
         sagas: (config.nats.consumer.clone(), Arc::clone(&held), freed),
+        replayed: sender,
+        stop: stop.clone(),
     });
-    (events, Links { held, replayed, archive: Some(bus.archive()) })
+    let endpoints = config.subscriptions.iter().map(|(name, one)| (name.clone(), one.service.clone()));
+    events.subscribe(options::subscriptions(config), HttpConnector::new(endpoints)?);
+    Ok((events, Links { held, replayed, archive: Some(bus.archive()) }))
 }
 
 /// Gives the coordinator its parts.

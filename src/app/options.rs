@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::config::{self, Config};
-use crate::{api, bus, coordinator, journal, telemetry};
+use crate::{api, bus, coordinator, events, journal, telemetry};
 
 /// Events that the inbox knows by source and id; 48 bytes each.
 const INBOX_EVENTS_MAX: usize = 1_000_000;
@@ -56,11 +56,29 @@ pub fn bus(config: &Config) -> bus::Options {
     }
 }
 
-pub fn later_events(config: &Config) -> coordinator::LaterEvents {
-    match config.nats.later_events {
+pub fn later_events(later: config::LaterEvents) -> coordinator::LaterEvents {
+    match later {
         config::LaterEvents::Pass => coordinator::LaterEvents::Pass,
         config::LaterEvents::Wait => coordinator::LaterEvents::Wait,
     }
+}
+
+pub fn subscriptions(config: &Config) -> Vec<events::subscription::Subscription> {
+    let one = |(name, given): (&crate::id::ServiceName, &config::Subscription)| events::subscription::Subscription {
+        name: name.clone(),
+        url: given.url.clone(),
+        types: given.types.clone(),
+        keys: given.keys.clone(),
+        timeout: given.timeout,
+        schedule: given.retry.clone(),
+        concurrency: given.concurrency as usize,
+        later: later_events(given.later_events),
+        begins: match given.from_start {
+            true => events::subscription::Begins::Start,
+            false => events::subscription::Begins::Now,
+        },
+    };
+    config.subscriptions.iter().map(one).collect()
 }
 
 pub fn coordinator(config: &Config) -> coordinator::Options {

@@ -74,7 +74,8 @@ pub trait Archive: Send + Sync + 'static {
     /// Keeps a value under a name of `a-z`, `0-9`, `-`, `_` and `.`.
     fn keep(&self, name: String, value: Bytes) -> BoxFuture<'static, Result<(), Error>>;
 
-    /// Returns the kept values whose names begin so, by name.
+    /// Returns the kept values whose names begin so, by name, for a prefix with `.` at its end; else the one
+    /// of this name.
     fn kept(&self, prefix: String) -> BoxFuture<'static, Result<Vec<(String, Bytes)>, Error>>;
 }
 

@@ -105,7 +105,8 @@ impl Archive for MemoryBus {
 
     fn kept(&self, prefix: String) -> BoxFuture<'static, Result<Vec<(String, Bytes)>, Error>> {
         now(Ok(self.with_streams(|_, streams| {
-            let all = streams.kept.iter().filter(|(name, _)| name.starts_with(&prefix));
+            let wanted = |name: &str| if prefix.ends_with('.') { name.starts_with(&prefix) } else { name == prefix };
+            let all = streams.kept.iter().filter(|(name, _)| wanted(name));
             all.map(|(name, value)| (name.clone(), value.clone())).collect()
         })))
     }

@@ -292,7 +292,9 @@ impl Archive for JetStreamArchive {
         Box::pin(async move {
             /// Subscriptions and replays are a few dozen.
             const PAGE_LEN: usize = 256;
-            let subjects = vec![format!("{}.{prefix}>", wire::STATE)];
+            // A wildcard is a token of its own.
+            let wildcard = if prefix.ends_with('.') { ">" } else { "" };
+            let subjects = vec![format!("{}.{prefix}{wildcard}", wire::STATE)];
             let mut all = BTreeMap::new();
             let mut from = 1;
             loop {

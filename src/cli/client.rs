@@ -24,6 +24,7 @@ pub use crate::api::wire::{
 };
 use crate::coordinator::view::{HistoryEntry, Readiness, RunFilter, RunPage, RunView, SagaView};
 use crate::events::filter::LetterFilter;
+use crate::events::tail::EventPage;
 use crate::events::view::{Done, LetterPage, LetterView};
 use crate::id::RunId;
 use crate::payload::Payload;
@@ -350,9 +351,56 @@ impl Client {
     }
 
     /// Sends a value and reads the answer.
-    async fn tell<T: DeserializeOwned>(&self, target: &str, body: &impl Serialize) -> Result<T, ClientError> {
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn tell<T: DeserializeOwned>(&self, target: &str, body: &impl Serialize) -> Result<T, ClientError> {
         let body = Bytes::from(serde_json::to_vec(body).unwrap_or_default());
         self.read(&self.post(target, Some(body), ANSWER_WAIT).await?)
+    }
+
+    /// Publishes CloudEvents in structured mode as one batch.
+    ///
+    /// # Errors
+    /// [`ClientError`]; 400 and 422 name every event that is wrong by the first part of a pointer.
+    pub async fn publish_batch(&self, events: &[&str]) -> Result<Vec<Accepted>, ClientError> {
+        let body = Bytes::from(format!("[{}]", events.join(",")));
+        let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/cloudevents-batch+json"));
+        let answer = self.request(Method::POST, "/api/v1/events", &[kind], Some(body), ANSWER_WAIT).await?;
+        self.read(&self.success(answer)?)
+    }
+
+    /// Gets a page of events.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn events(&self, asked: &serde_json::Value) -> Result<EventPage, ClientError> {
+        self.get(&format!("/api/v1/events{}", query(asked))).await
+    }
+
+    /// Follows events, one line of JSON each. Ends when the API does.
+    ///
+    /// # Errors
+    /// [`ClientError`]; items fail when the connection breaks.
+    pub async fn follow_events(
+        &self,
+        asked: &serde_json::Value,
+    ) -> Result<impl Stream<Item = Result<String, ClientError>> + Send + use<>, ClientError> {
+        let target = format!("/api/v1/events{}", query(asked));
+        let answer = self.send(Method::GET, &target, &[], None, ANSWER_WAIT).await?;
+        let status = answer.status();
+        if !status.is_success() {
+            let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
+            return Err(self.problem(status, &body.map(|body| body.to_bytes()).unwrap_or_default()));
+        }
+        let url = self.base.clone();
+        let bytes = answer.into_body().into_data_stream().map_err(std::io::Error::other);
+        let lines = tokio_util::io::StreamReader::new(bytes);
+        let lines = tokio_stream::wrappers::LinesStream::new(tokio::io::AsyncBufReadExt::lines(lines));
+        Ok(lines.map_err(move |error| ClientError::Unreachable {
+            url: url.clone(),
+            reason: format!("the stream broke off: {error}"),
+        }))
     }
 
     /// Lists dead letters.

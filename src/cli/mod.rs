@@ -7,6 +7,7 @@ mod dead_letters;
 pub mod demo;
 mod diagnostics;
 mod doctor;
+mod events;
 pub mod exit;
 mod fmt;
 mod graph;
@@ -19,6 +20,7 @@ mod operate;
 mod output;
 pub mod participant;
 mod publish;
+mod publish_stream;
 mod runs;
 mod serve;
 mod server_events;
@@ -114,6 +116,9 @@ enum Command {
     /// Tells a parked run what really happened.
     Resolve(operate::ResolveArgs),
 
+    /// Reads along, replays, and shows who gets events over HTTP.
+    #[command(subcommand)]
+    Events(events::Command),
     /// Looks at what was put aside, gives it again, drops it.
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
@@ -191,6 +196,7 @@ async fn run(command: Command) -> Outcome {
         Command::Retry(args) => operate::retry(args).await,
         Command::Skip(args) => operate::plain("skip", args).await,
         Command::Resolve(args) => operate::resolve(args).await,
+        Command::Events(command) => events::run(command).await,
         Command::DeadLetters(command) => dead_letters::run(command).await,
         Command::Journal(command) => journal::run(command),
         Command::Doctor(args) => doctor::run(args).await,
@@ -257,6 +263,12 @@ mod tests {
             ("publish without data", "publish order.placed.v2", false),
             ("publish from stdin", "publish order.placed.v2 --data -", true),
             ("a format that is none", "list --output yaml", false),
+            ("publish a stream", "publish --stream events.ndjson", true),
+            ("publish a stream of data", "publish order.placed.v2 --stream - --key-at /orderId", true),
+            ("data and a stream", "publish order.placed.v2 --stream - --data {}", false),
+            ("neither", "publish", false),
+            ("tail all", "events tail --from 1h", true),
+            ("replay to nobody", "events replay", false),
             ("redrive one", "dead-letters redrive 7 --as {}", true),
             ("redrive by filter", "dead-letters redrive --reason invalid_data --since 1h", true),
             ("a number that is none", "dead-letters show A-1", false),

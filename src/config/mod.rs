@@ -5,6 +5,7 @@ mod diagnostic;
 mod outside;
 mod reader;
 mod services;
+mod subscriptions;
 #[cfg(test)]
 mod tests;
 mod yaml;
@@ -18,6 +19,7 @@ pub use self::diagnostic::Diagnostic;
 use self::diagnostic::{TOKEN_NEEDED, UNREADABLE};
 use self::outside::{Nothing, Outside, System};
 use self::reader::Reader;
+pub use self::subscriptions::Subscription;
 use self::yaml::{Node, Source};
 use crate::id::ServiceName;
 use crate::resilience::RatePolicy;
@@ -40,6 +42,7 @@ pub struct Config {
     pub runs: Runs,
     pub secrets: Secrets,
     pub services: BTreeMap<ServiceName, Service>,
+    pub subscriptions: BTreeMap<ServiceName, Subscription>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -197,8 +200,9 @@ fn sections(reader: &mut Reader<'_>, outside: &dyn Outside) -> Option<Config> {
         workers: Some(workers).filter(|workers| *workers > 0),
     };
     let services = services::services(reader, outside);
+    let subscriptions = subscriptions::subscriptions(reader, outside);
     let secrets = Secrets { directory: reader.secrets.clone() };
-    Some(Config { nats, journal, api: api?, telemetry: telemetry?, runs, secrets, services })
+    Some(Config { nats, journal, api: api?, telemetry: telemetry?, runs, secrets, services, subscriptions })
 }
 
 fn nats(reader: &mut Reader<'_>) -> Nats {

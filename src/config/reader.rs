@@ -22,6 +22,9 @@ enum Secrets {
     Refused,
 }
 
+/// Sections whose names are the author's.
+const FREE: [&str; 2] = ["services", "subscriptions"];
+
 impl<'a> Reader<'a> {
     /// Lays a file over the reference.
     pub(super) fn new(outside: &'a dyn Outside, reference: Node, file: Option<Node>) -> Self {
@@ -35,10 +38,10 @@ impl<'a> Reader<'a> {
         reader
     }
 
-    /// The reference knows every key, but the names of services.
+    /// The reference knows every key, but the names of services and the like.
     fn lay_over(&mut self, base: &mut Node, over: Node, path: &str, all: &[String]) {
         match (&mut base.value, over.value) {
-            (Value::Map(base), Value::Map(entries)) if path != "services" => {
+            (Value::Map(base), Value::Map(entries)) if !FREE.contains(&path) => {
                 for entry in entries {
                     let path = joined(path, &entry.key);
                     match base.iter_mut().find(|known| known.key == entry.key) {
@@ -55,7 +58,7 @@ impl<'a> Reader<'a> {
             }
             // A section of which everything is commented out.
             (Value::Map(_), Value::Nothing) => {}
-            (Value::Map(_), Value::Text(_) | Value::List) if path != "services" => {
+            (Value::Map(_), Value::Text(_) | Value::List) if !FREE.contains(&path) => {
                 let help = "write its keys in lines of their own below it";
                 self.note(&over.place, SHAPE, format!("`{path}` must be a mapping"), help);
             }
@@ -266,7 +269,7 @@ impl<'a> Reader<'a> {
 
     fn secret_value(&mut self, node: &Node, path: &str, name: &str, secrets: Secrets) -> Option<String> {
         if secrets == Secrets::Refused {
-            let help = "secrets may stand in `api.token` and in a service's `auth`; for the rest use `${env:NAME}`";
+            let help = "secrets may stand in `api.token`, a service's `auth`, a subscription's `secret`; for the rest use `${env:NAME}`";
             self.note(&node.place, SECRET_PLACE, format!("`{path}` is shown in logs and must not hold a secret"), help);
             return None;
         }

@@ -1,4 +1,4 @@
-//! `services:`, the only section whose names are free.
+//! `services:`, a section whose names are free, and what such sections have in common.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -88,7 +88,7 @@ fn service(reader: &mut Reader<'_>, outside: &dyn Outside, entry: &Entry) -> Opt
     Some(service)
 }
 
-fn address(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<ServiceUrl> {
+pub(super) fn address(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<ServiceUrl> {
     let text = reader.text_of(node, path)?;
     let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme).to_owned();
     match ServiceUrl::parse(&text) {
@@ -110,7 +110,7 @@ fn address(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<ServiceUr
     }
 }
 
-fn duration(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<Span> {
+pub(super) fn duration(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<Span> {
     let span = reader.span_of(node, path)?;
     if span.0 == 0 || span > TIMEOUT_MAX {
         reader.note(&node.place, VALUE, format!("`{path}` cannot be {span}"), format!("write 1ms to {TIMEOUT_MAX}"));
@@ -156,7 +156,12 @@ fn rate_limit(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<(Optio
     Some((rate, concurrency))
 }
 
-fn certificates(reader: &mut Reader<'_>, outside: &dyn Outside, node: &Node, path: &str) -> Option<Option<Vec<u8>>> {
+pub(super) fn certificates(
+    reader: &mut Reader<'_>,
+    outside: &dyn Outside,
+    node: &Node,
+    path: &str,
+) -> Option<Option<Vec<u8>>> {
     let file = reader.text_of(node, path)?;
     if file.is_empty() {
         return Some(None);
@@ -211,17 +216,17 @@ fn auth(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<Auth> {
 }
 
 /// The keys of one mapping; those that nobody may ask for are noted at once.
-struct Fields {
+pub(super) struct Fields {
     path: String,
     entries: Vec<Entry>,
 }
 
 impl Fields {
-    fn of(reader: &mut Reader<'_>, node: &Node, path: &str, known: &[&str]) -> Self {
+    pub(super) fn of(reader: &mut Reader<'_>, node: &Node, path: &str, known: &[&str]) -> Self {
         let entries = reader.map_of(node, path);
         for entry in &entries {
             let path = joined(path, &entry.key);
-            if known.len() == KEYS.len() && LATER.contains(&entry.key.as_str()) {
+            if known == KEYS && LATER.contains(&entry.key.as_str()) {
                 let message = format!("`{path}` is not served by this version");
                 reader.note(&entry.place, UNSUPPORTED, message, "services are called over HTTP with JSON; remove it");
             } else if !known.contains(&entry.key.as_str()) {
@@ -231,12 +236,12 @@ impl Fields {
         Self { path: path.to_owned(), entries }
     }
 
-    fn take(&mut self, key: &str) -> Option<(String, Node)> {
+    pub(super) fn take(&mut self, key: &str) -> Option<(String, Node)> {
         let at = self.entries.iter().position(|entry| entry.key == key)?;
         Some((joined(&self.path, key), self.entries.swap_remove(at).node))
     }
 
-    fn needed(&mut self, reader: &mut Reader<'_>, parent: &Entry, key: &str) -> Option<(String, Node)> {
+    pub(super) fn needed(&mut self, reader: &mut Reader<'_>, parent: &Entry, key: &str) -> Option<(String, Node)> {
         let found = self.take(key);
         if found.is_none() {
             reader.note(&parent.place, SHAPE, format!("`{}` has no `{key}`", self.path), format!("add `{key}: …`"));
@@ -246,6 +251,6 @@ impl Fields {
 }
 
 /// Numbers were checked against limits far below.
-fn whole(number: u64) -> u32 {
+pub(super) fn whole(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }

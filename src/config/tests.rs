@@ -38,7 +38,7 @@ fn findings(text: &str) -> Vec<String> {
     }
 }
 
-/// The commented example at the reference's end, as it would be uncommented.
+/// The commented examples at the reference's end, as they would be uncommented.
 fn example() -> String {
     let start = REFERENCE.find("\n# services:").expect("the example begins with `# services:`");
     REFERENCE[start..].lines().map(|line| line.strip_prefix("# ").unwrap_or_default()).collect::<Vec<_>>().join("\n")
@@ -85,8 +85,12 @@ fn every_key_has_a_comment_above_it() {
 
 #[test]
 fn the_example_of_services_loads() {
-    let secrets =
-        [("/run/secrets/pay/token", "t0\n"), ("/run/secrets/ledger/password", "p\r\n"), ("/run/secrets/crm/key", "k")];
+    let secrets = [
+        ("/run/secrets/pay/token", "t0\n"),
+        ("/run/secrets/ledger/password", "p\r\n"),
+        ("/run/secrets/crm/key", "k"),
+        ("/run/secrets/hooks/billing", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n"),
+    ];
     let config = loaded(&example(), &given(&[], &secrets)).unwrap_or_else(|found| panic!("{found:#?}"));
     let service = |name: &str| &config.services[&ServiceName::parse(name).unwrap()];
     let payments = service("payments");
@@ -99,6 +103,14 @@ fn the_example_of_services_loads() {
         matches!(&service("ledger").auth, Some(crate::service::Auth::Basic { password, .. }) if password.expose() == "p")
     );
     assert!(matches!(&service("crm").auth, Some(crate::service::Auth::ApiKey { header, .. }) if header == "x-api-key"));
+    let billing = &config.subscriptions[&ServiceName::parse("billing").unwrap()];
+    let types: Vec<&str> = billing.types.iter().map(|kind| kind.as_str()).collect();
+    assert_eq!(types, ["order.placed.v2", "order.shipped.v1"]);
+    assert_eq!((billing.retry.len(), billing.keys.len(), billing.concurrency), (3, 1, 4));
+    assert_eq!((billing.later_events, billing.from_start), (LaterEvents::Wait, true));
+    for key in subscriptions::KEYS {
+        assert!(example().contains(&format!("    {key}:")), "the example lacks `{key}`");
+    }
     // Every key of a service is in the example.
     for key in services::KEYS {
         assert!(example().contains(&format!("    {key}:")), "the example lacks `{key}`");
@@ -139,6 +151,17 @@ fn mistakes() {
         ("secret that shows", "nats:\n  url: nats://${secret:x}@a\n", &["C009 2:8"]),
         ("open to all", "api:\n  listen: 0.0.0.0:7070\n", &["C010 2:11"]),
         ("open with a token", "api:\n  listen: 0.0.0.0:7070\n  token: t\n", &[]),
+        ("subscription without secret", "subscriptions:\n  a: { url: \"http://a\" }\n", &["C005 2:3"]),
+        (
+            "subscription with a weak secret",
+            "subscriptions:\n  a: { url: \"http://a\", secret: whsec_TWFu }\n",
+            &["C006 2:31"],
+        ),
+        (
+            "subscription to what is no type",
+            "subscriptions:\n  a: { url: \"http://a\", secret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw, types: order }\n",
+            &["C006 2:78"],
+        ),
         ("service without url", "services:\n  a: {}\n", &["C005 2:3"]),
         ("service with a wrong name", "services:\n  A: { url: \"http://a\" }\n", &["C006 2:3"]),
         ("service of text", "services:\n  a: http://a\n", &["C005 2:6", "C005 2:3"]),

@@ -36,5 +36,6 @@ mod rig;
 mod schema_files;
 mod server;
 mod skip;
+mod subscriptions;
 mod telemetry;
 mod tidy;

@@ -43,12 +43,85 @@ pub(super) fn paths() -> Vec<(&'static str, Value)> {
                 json_body(schema("SomeDeadLetters")), true) }),
         ),
         (
+            "/api/v1/replays",
+            json!({ "get": op("listReplays", "Replays, oldest first", &[],
+                answers(&[(200, "each with its progress", json!({ "type": "array", "items": schema("Replay") }))])),
+            "post": with_body(op("replay", "Gives events once more to one target, at a bounded rate", &[], answers(&[
+                (201, "it is under way, and goes on over restarts", schema("Replay")),
+                (400, "a target, place or rate that is none", problem()),
+                (409, "too many are under way", problem()),
+                (503, "NATS is away; nothing was begun", problem()),
+            ])), json_body(schema("ReplayRequest")), true) }),
+        ),
+        (
+            "/api/v1/replays/{id}",
+            json!({ "get": op("showReplay", "A replay with its progress", &[path("id", "the replay's id")],
+            answers(&[(200, "the replay", schema("Replay")), (404, "there is none", problem())])) }),
+        ),
+        (
+            "/api/v1/replays/{id}/cancel",
+            json!({ "post": with_body(
+            op("cancelReplay", "Ends a replay", &[path("id", "the replay's id")], answers(&[
+                (200, "it ends behind what is on its way", schema("Replay")),
+                (404, "there is none", problem()), (409, "it has ended", problem())])),
+            json_body(schema("By")), false) }),
+        ),
+        (
+            "/api/v1/subscriptions",
+            json!({ "get": op("listSubscriptions", "Who gets events over HTTP", &[],
+            answers(&[(200, "by name", json!({ "type": "array", "items": schema("Subscription") }))])) }),
+        ),
+        (
+            "/api/v1/subscriptions/{name}",
+            json!({ "get": op("showSubscription", "A subscription", &[path("name", "its name")],
+            answers(&[(200, "the subscription", schema("Subscription")), (404, "there is none", problem())])) }),
+        ),
+        (
+            "/api/v1/subscriptions/{name}/enable",
+            json!({ "post": switch("enable", "Lets a disabled subscription go on where it was") }),
+        ),
+        (
+            "/api/v1/subscriptions/{name}/disable",
+            json!({ "post": switch("disable", "Stops a subscription; its events wait") }),
+        ),
+        (
             "/api/v1/audit",
             json!({ "get": op("audit", "What operators did to dead letters, oldest first",
                 &[query("from", "the place to begin at, from the `next` before")],
                 answers(&[(200, "at most 1,000 entries", schema("AuditPage"))])) }),
         ),
     ]
+}
+
+fn switch(id: &str, summary: &str) -> Value {
+    let answers = answers(&[(200, "the subscription", schema("Subscription")), (404, "there is none", problem())]);
+    with_body(op(id, summary, &[path("name", "its name")], answers), json_body(schema("By")), false)
+}
+
+/// Reading events.
+pub(super) fn events() -> Value {
+    let mut limit = query("limit", "events on one page, default 100; not with `follow`");
+    limit["schema"] = json!({ "type": "integer", "minimum": 1, "maximum": 1000 });
+    let mut follow = query("follow", "stay, and get one line of JSON for each event as it comes");
+    follow["schema"] = json!({ "type": "boolean" });
+    let parameters = [
+        query("type", "event types, several with commas; all when left out"),
+        query("key", "the partition key"),
+        query("correlation_id", "events of one correlation id"),
+        query(
+            "from",
+            "start, now, a place (`streamsequence`), RFC 3339, or a duration back from now; default start, with `follow` now",
+        ),
+        limit,
+        follow,
+    ];
+    let mut page = answers(&[
+        (200, "CloudEvents in order; with `follow` one a line", schema("EventPage")),
+        (400, "a type or a place that is none", problem()),
+        (503, "NATS is away", problem()),
+    ]);
+    page["200"]["content"]["application/x-ndjson"] = json!({ "schema": { "type": "string" } });
+    op("events", "Events as they lie in the stream", &parameters, page)
 }
 
 fn list() -> Value {
@@ -109,6 +182,24 @@ pub(in crate::api) fn schemas() -> Value {
                 "json": {}, "text": text, "base64": text } },
         } });
     json!({
+        "EventPage": { "type": "object", "required": ["events", "next"], "properties": {
+            "events": { "type": "array", "items": { "type": "object" } },
+            "next": { "type": "integer", "description": "what to give as `from` for the next page" } } },
+        "ReplayRequest": { "type": "object", "additionalProperties": false, "required": ["target"], "properties": {
+            "target": { "type": "string", "description": "`sagas`, or a subscription" },
+            "types": { "type": "array", "items": text }, "key": text, "correlation_id": text,
+            "from": text, "to": text, "rate": { "type": "string", "default": "100/s" }, "by": text } },
+        "Replay": { "type": "object", "required": ["id", "target", "from", "to", "rate", "state", "next", "sent", "skipped", "started_at"],
+            "properties": { "id": text, "target": text, "types": { "type": "array", "items": text }, "key": text,
+                "correlation_id": text, "from": whole, "to": whole, "rate": text,
+                "state": { "type": "string", "enum": ["running", "done", "cancelled", "failed"] }, "reason": text,
+                "next": whole, "sent": whole, "skipped": whole, "started_at": time, "ended_at": time, "by": text,
+                "stream_created": whole } },
+        "Subscription": { "type": "object", "required": ["name", "url", "types", "state", "next", "waiting", "delivered",
+                "failed_attempts", "put_aside"],
+            "properties": { "name": text, "url": text, "types": { "type": "array", "items": text },
+                "state": { "type": "string", "enum": ["starting", "active", "disabled"] }, "reason": text, "next": whole,
+                "waiting": whole, "delivered": whole, "failed_attempts": whole, "put_aside": whole } },
         "DeadLetter": letter,
         "DeadLetterPage": { "type": "object", "required": ["letters"], "properties": {
             "letters": { "type": "array", "items": schema("DeadLetter") }, "cursor": text } },

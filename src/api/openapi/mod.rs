@@ -26,7 +26,7 @@ pub fn document() -> Value {
         "/metrics": { "get": op("metrics", "The figures in Prometheus' text format", &[],
             json!({ "200": { "description": "the page", "content": { "text/plain": { "schema": { "type": "string" } } } } })) },
         "/openapi.json": { "get": op("openapi", "This document", &[], answers(&[(200, "it", object())])) },
-        "/api/v1/events": { "post": cloud_events() },
+        "/api/v1/events": { "get": event_side::events(), "post": cloud_events() },
         "/api/v1/events/{type}": { "post": publish() },
         "/api/v1/sagas": { "get": op("listSagas", "The loaded sagas", &[], answers(&[(200, "by name, newest version first", list("Saga"))])) },
         "/api/v1/sagas/{name}": { "get": op("showSaga", "A saga's newest version", &[path("name", "the saga's name")],

@@ -52,7 +52,20 @@ impl Head {
     /// # Errors
     /// One line that says which part cannot be sent. Nothing was.
     pub(super) fn message(&self, service: &Service, call: &Call) -> Result<Request<Full<Bytes>>, String> {
-        let request = &call.request;
+        let mut message = self.plain(service, &call.request)?;
+        self.own_headers(message.headers_mut(), call)?;
+        Ok(message)
+    }
+
+    /// Builds a request that is no call of a saga's.
+    ///
+    /// # Errors
+    /// As [`Self::message`].
+    pub(super) fn plain(
+        &self,
+        service: &Service,
+        request: &crate::request::Request,
+    ) -> Result<Request<Full<Bytes>>, String> {
         let method = Method::from_bytes(request.method.as_bytes())
             .ok()
             .filter(|method| *method != Method::CONNECT && *method != Method::TRACE)
@@ -66,7 +79,7 @@ impl Head {
         for (name, value) in &request.headers {
             author_header(&mut headers, name, value)?;
         }
-        self.own_headers(&mut headers, call)?;
+        self.sign_in(&mut headers);
         let body = request.body.clone().map_or_else(Bytes::new, |body| Bytes::from_owner(Text(body)));
         let mut message = Request::new(Full::new(body));
         *message.method_mut() = method;
@@ -95,11 +108,15 @@ impl Head {
         if let Some(key) = &ours.forward_key {
             headers.insert(SAGA_FORWARD_KEY, value("Saga-Forward-Key", key)?);
         }
+        self.sign_in(headers);
+        Ok(())
+    }
+
+    fn sign_in(&self, headers: &mut HeaderMap) {
         if let Some((name, value)) = &self.auth {
             headers.insert(name.clone(), value.clone());
         }
         headers.insert(HOST, self.host.clone());
-        Ok(())
     }
 }
 

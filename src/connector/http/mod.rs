@@ -111,21 +111,39 @@ impl HttpConnector {
     }
 }
 
+impl HttpConnector {
+    /// Sends one request as it is, without the headers of a saga's call. Never fails: whatever happens is an
+    /// [`Attempt`].
+    pub fn send(&self, request: crate::request::Request, timeout: Duration) -> BoxFuture<'static, Attempt> {
+        let endpoint = self.endpoint(&request.service);
+        Box::pin(async move {
+            match endpoint {
+                Some(endpoint) => match endpoint.head.plain(&endpoint.service, &request) {
+                    Ok(message) => endpoint.attempt(message, timeout).await,
+                    Err(reason) => classify::failed(Failure::Invalid, &reason),
+                },
+                None => unconfigured(&request.service),
+            }
+        })
+    }
+
+    fn endpoint(&self, service: &ServiceName) -> Option<Arc<Endpoint>> {
+        self.endpoints.read().unwrap_or_else(PoisonError::into_inner).get(service).cloned()
+    }
+}
+
+fn unconfigured(service: &ServiceName) -> Attempt {
+    let reason = format!("service `{service}` is not in the configuration; add it under `services:`");
+    classify::failed(Failure::Unconfigured, &reason)
+}
+
 impl Connector for HttpConnector {
     fn call(&self, call: Call) -> BoxFuture<'static, Attempt> {
-        let endpoints = self.endpoints.read().unwrap_or_else(PoisonError::into_inner);
-        let endpoint = endpoints.get(&call.request.service).cloned();
-        drop(endpoints);
+        let endpoint = self.endpoint(&call.request.service);
         Box::pin(async move {
             match endpoint {
                 Some(endpoint) => endpoint.call(call).await,
-                None => classify::failed(
-                    Failure::Unconfigured,
-                    &format!(
-                        "service `{}` is not in the configuration; add it under `services:`",
-                        call.request.service
-                    ),
-                ),
+                None => unconfigured(&call.request.service),
             }
         })
     }
@@ -146,10 +164,13 @@ impl Endpoint {
 
     /// One attempt: leave, message, exchange, judgement.
     async fn call(&self, call: Call) -> Attempt {
-        let request = match self.head.message(&self.service, &call) {
-            Ok(request) => request,
-            Err(reason) => return classify::failed(Failure::Invalid, &reason),
-        };
+        match self.head.message(&self.service, &call) {
+            Ok(request) => self.attempt(request, call.timeout).await,
+            Err(reason) => classify::failed(Failure::Invalid, &reason),
+        }
+    }
+
+    async fn attempt(&self, request: Request<Full<Bytes>>, timeout: Duration) -> Attempt {
         let Ok(mut held) = tokio::time::timeout(PERMISSION_WAIT_MAX, self.permission.acquire()).await else {
             return classify::failed(
                 Failure::HeldBack,
@@ -157,16 +178,16 @@ impl Endpoint {
             );
         };
         let sent = AtomicBool::new(false);
-        let attempt = match tokio::time::timeout(call.timeout, self.exchange(request, &sent)).await {
+        let attempt = match tokio::time::timeout(timeout, self.exchange(request, &sent)).await {
             Ok(Ok(raw)) => classify::answered(raw, SystemTime::now()),
             Ok(Err((failure, reason))) => classify::failed(failure, &format!("{}: {reason}", self.name)),
             Err(_) if sent.load(Ordering::Relaxed) => classify::failed(
                 Failure::Timeout,
-                &format!("{} did not answer within {} ms", self.name, call.timeout.as_millis()),
+                &format!("{} did not answer within {} ms", self.name, timeout.as_millis()),
             ),
             Err(_) => classify::failed(
                 Failure::TimeoutUnsent,
-                &format!("no connection to {} within {} ms", self.name, call.timeout.as_millis()),
+                &format!("no connection to {} within {} ms", self.name, timeout.as_millis()),
             ),
         };
         held.report(classify::health(&attempt));
