@@ -24,6 +24,7 @@ pub mod bus;
 pub mod config;
 pub mod connector;
 pub mod journal;
+pub mod postgres;
 pub mod telemetry;
 
 // Shell: where core and adapters meet.

@@ -203,10 +203,12 @@ fn event_side(
         clock: Arc::new(SystemClock),
         sagas: (config.nats.consumer.clone(), Arc::clone(&held), freed),
         replayed: sender,
+        event_bytes_max: config.nats.event_bytes_max,
         stop: stop.clone(),
     });
     let endpoints = config.subscriptions.iter().map(|(name, one)| (name.clone(), one.service.clone()));
     events.subscribe(options::subscriptions(config), HttpConnector::new(endpoints)?);
+    events.read_outboxes(options::outboxes(config));
     Ok((events, Links { held, replayed, archive: Some(bus.archive()) }))
 }
 

@@ -81,6 +81,20 @@ pub fn subscriptions(config: &Config) -> Vec<events::subscription::Subscription>
     config.subscriptions.iter().map(one).collect()
 }
 
+pub fn outboxes(config: &Config) -> Vec<events::outbox_reader::OutboxTable> {
+    let one = |(name, given): (&crate::id::ServiceName, &config::Outbox)| events::outbox_reader::OutboxTable {
+        name: name.clone(),
+        options: crate::postgres::Options {
+            url: given.url.clone(),
+            table: given.table.clone(),
+            order: given.order.clone(),
+        },
+        source: given.source.clone(),
+        poll: given.poll,
+    };
+    config.outboxes.iter().map(one).collect()
+}
+
 pub fn coordinator(config: &Config) -> coordinator::Options {
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     coordinator::Options {

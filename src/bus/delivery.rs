@@ -76,7 +76,7 @@ pub(super) fn delivery(
         delivered,
         published_at: Timestamp(u64::try_from(published_ms).unwrap_or(0)),
         replay: None,
-        event: wire::decode(&raw),
+        event: wire::read(&raw, shared.options.event_bytes_max),
         raw,
         ack,
     })

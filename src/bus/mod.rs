@@ -61,10 +61,19 @@ pub struct Delivery {
     pub published_at: Timestamp,
     /// The replay that it comes from, if it is not for the first time.
     pub replay: Option<Arc<str>>,
-    /// The event, or why the message is none.
-    pub event: Result<Event, String>,
+    /// The event, or why the message is none that is taken.
+    pub event: Result<Event, NoEvent>,
     pub raw: RawMessage,
     pub ack: Box<dyn Acknowledge>,
+}
+
+/// Why a message is no event that is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoEvent {
+    /// A word for the dead letter: `invalid_event` or `too_large`.
+    pub reason: &'static str,
+    /// Every mistake.
+    pub detail: String,
 }
 
 /// Answers for one delivery. Dropping it without an answer lets the server deliver again after its wait.
@@ -79,7 +88,7 @@ pub trait Acknowledge: Send + Sync {
 #[derive(Debug, Clone)]
 pub struct DeadLetter {
     pub raw: RawMessage,
-    /// A word: `invalid_event`, `invalid_data`, `unknown_type`, `key_conflict`, `null_key`, `expression`, …
+    /// A word: `invalid_event`, `too_large`, `invalid_data`, `unknown_type`, `key_conflict`, `null_key`, `expression`, …
     pub reason: String,
     /// For people: what exactly is wrong, with JSON pointers where data is invalid.
     pub detail: String,

@@ -58,12 +58,12 @@ impl Kind {
 /// # Errors
 /// One line: what cannot be reconciled and what to do.
 pub async fn stream(context: &Context, options: &Options, kind: Kind) -> Result<Info, String> {
-    let name = kind.name();
+    let (name, max_payload) = (kind.name(), context.client().server_info().max_payload);
     match context.get_stream(name).await {
         Ok(stream) => {
             let found = stream.cached_info();
             check(&found.config)?;
-            let wanted = wanted(found.config.clone(), options, kind);
+            let wanted = wanted(found.config.clone(), options, kind, max_payload);
             if wanted == found.config {
                 return Ok(found.clone());
             }
@@ -75,7 +75,7 @@ pub async fn stream(context: &Context, options: &Options, kind: Kind) -> Result<
         Err(error) => match error.kind() {
             GetStreamErrorKind::JetStream(ref inner) if inner.error_code() == ErrorCode::STREAM_NOT_FOUND => {
                 tracing::info!(stream = name, "stream is missing, creating it");
-                let config = wanted(Config { name: name.to_owned(), ..Config::default() }, options, kind);
+                let config = wanted(Config { name: name.to_owned(), ..Config::default() }, options, kind, max_payload);
                 let created = context.create_stream(config).await;
                 created.map(|stream| stream.cached_info().clone()).map_err(|error| {
                     format!("stream {name} cannot be created: {error}; free its subjects or the server's storage")
@@ -106,9 +106,15 @@ fn check(found: &Config) -> Result<(), String> {
 }
 
 /// Puts what is ours into a configuration; the rest stays.
-fn wanted(found: Config, options: &Options, kind: Kind) -> Config {
+fn wanted(found: Config, options: &Options, kind: Kind, max_payload: usize) -> Config {
     let (subjects, limits, message_bytes_max): (_, &Limits, _) = match kind {
-        Kind::Events => (wire::EVENTS, &options.events, i32::try_from(options.event_bytes_max).unwrap_or(i32::MAX)),
+        // What others publish beyond our limit is taken and put aside, not refused unseen; a dead letter adds
+        // headers to it.
+        Kind::Events => (
+            wire::EVENTS,
+            &options.events,
+            i32::try_from(max_payload.saturating_sub(wire::ADDED_BYTES_MAX)).unwrap_or(i32::MAX),
+        ),
         // Original messages and our headers; the server's own `max_payload` bounds them.
         Kind::DeadLetters => (wire::DEAD_LETTERS, &options.dead_letters, -1),
         Kind::Audit => (wire::AUDIT, &options.dead_letters, -1),

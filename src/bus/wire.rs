@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::RawMessage;
+use super::{NoEvent, RawMessage};
 use crate::envelope::attributes::{DATA_DEPTH_MAX, depth};
 use crate::envelope::{Event, binary, structured};
 
@@ -30,6 +30,19 @@ pub fn encode(event: &Event) -> RawMessage {
     }
     headers.push((MSG_ID.to_owned(), binary::encode(&format!("{}/{}", event.source, event.id))));
     RawMessage { subject: format!("{EVENTS}.{}", event.event_type), headers, payload: binary::body(event) }
+}
+
+/// Reads a message in either mode, unless it is larger than what is taken.
+///
+/// # Errors
+/// What a dead letter says.
+pub fn read(raw: &RawMessage, bytes_max: usize) -> Result<Event, NoEvent> {
+    let bytes = size(raw);
+    if bytes > bytes_max {
+        let detail = format!("it has {bytes} bytes with its headers; nats.event_bytes_max is {bytes_max}");
+        return Err(NoEvent { reason: "too_large", detail });
+    }
+    decode(raw).map_err(|detail| NoEvent { reason: "invalid_event", detail })
 }
 
 /// Reads a message in either mode.

@@ -2,6 +2,7 @@
 //! file of the same form lies over it. Mistakes are reported all at once, each with its place.
 
 mod diagnostic;
+mod outboxes;
 mod outside;
 mod reader;
 mod services;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 pub use self::diagnostic::Diagnostic;
 use self::diagnostic::{TOKEN_NEEDED, UNREADABLE};
+pub use self::outboxes::Outbox;
 use self::outside::{Nothing, Outside, System};
 use self::reader::Reader;
 pub use self::subscriptions::Subscription;
@@ -43,6 +45,7 @@ pub struct Config {
     pub secrets: Secrets,
     pub services: BTreeMap<ServiceName, Service>,
     pub subscriptions: BTreeMap<ServiceName, Subscription>,
+    pub outboxes: BTreeMap<ServiceName, Outbox>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -201,8 +204,9 @@ fn sections(reader: &mut Reader<'_>, outside: &dyn Outside) -> Option<Config> {
     };
     let services = services::services(reader, outside);
     let subscriptions = subscriptions::subscriptions(reader, outside);
+    let outboxes = outboxes::outboxes(reader);
     let secrets = Secrets { directory: reader.secrets.clone() };
-    Some(Config { nats, journal, api: api?, telemetry: telemetry?, runs, secrets, services, subscriptions })
+    Some(Config { nats, journal, api: api?, telemetry: telemetry?, runs, secrets, services, subscriptions, outboxes })
 }
 
 fn nats(reader: &mut Reader<'_>) -> Nats {

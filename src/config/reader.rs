@@ -23,7 +23,7 @@ enum Secrets {
 }
 
 /// Sections whose names are the author's.
-const FREE: [&str; 2] = ["services", "subscriptions"];
+const FREE: [&str; 3] = ["services", "subscriptions", "outboxes"];
 
 impl<'a> Reader<'a> {
     /// Lays a file over the reference.
@@ -269,7 +269,7 @@ impl<'a> Reader<'a> {
 
     fn secret_value(&mut self, node: &Node, path: &str, name: &str, secrets: Secrets) -> Option<String> {
         if secrets == Secrets::Refused {
-            let help = "secrets may stand in `api.token`, a service's `auth`, a subscription's `secret`; for the rest use `${env:NAME}`";
+            let help = "secrets may stand in `api.token`, a service's `auth`, a subscription's `secret`, an outbox's `url`; for the rest use `${env:NAME}`";
             self.note(&node.place, SECRET_PLACE, format!("`{path}` is shown in logs and must not hold a secret"), help);
             return None;
         }

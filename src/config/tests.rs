@@ -90,6 +90,7 @@ fn the_example_of_services_loads() {
         ("/run/secrets/ledger/password", "p\r\n"),
         ("/run/secrets/crm/key", "k"),
         ("/run/secrets/hooks/billing", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n"),
+        ("/run/secrets/shop/database", "postgres://backstitch:pw@db/shop"),
     ];
     let config = loaded(&example(), &given(&[], &secrets)).unwrap_or_else(|found| panic!("{found:#?}"));
     let service = |name: &str| &config.services[&ServiceName::parse(name).unwrap()];
@@ -109,6 +110,11 @@ fn the_example_of_services_loads() {
     assert_eq!((billing.retry.len(), billing.keys.len(), billing.concurrency), (3, 1, 4));
     assert_eq!((billing.later_events, billing.from_start), (LaterEvents::Wait, true));
     for key in subscriptions::KEYS {
+        assert!(example().contains(&format!("    {key}:")), "the example lacks `{key}`");
+    }
+    let shop = &config.outboxes[&ServiceName::parse("shop").unwrap()];
+    assert_eq!((shop.table.as_str(), shop.order.as_str(), shop.source.as_str()), ("shop.outbox", "position", "/shop"));
+    for key in outboxes::KEYS {
         assert!(example().contains(&format!("    {key}:")), "the example lacks `{key}`");
     }
     // Every key of a service is in the example.
@@ -151,6 +157,12 @@ fn mistakes() {
         ("secret that shows", "nats:\n  url: nats://${secret:x}@a\n", &["C009 2:8"]),
         ("open to all", "api:\n  listen: 0.0.0.0:7070\n", &["C010 2:11"]),
         ("open with a token", "api:\n  listen: 0.0.0.0:7070\n  token: t\n", &[]),
+        ("outbox without an address", "outboxes:\n  a: {}\n", &["C005 2:3"]),
+        (
+            "outbox with a statement as its table",
+            "outboxes:\n  a: { url: \"postgres://a\", table: \"a; b\" }\n",
+            &["C006 2:36"],
+        ),
         ("subscription without secret", "subscriptions:\n  a: { url: \"http://a\" }\n", &["C005 2:3"]),
         (
             "subscription with a weak secret",

@@ -184,7 +184,7 @@ impl Intake {
         let taken = Taken { position, key, partition_key, raw, delivered, published_at, redriven, replayed, ack };
         let event = match event {
             Ok(event) => event,
-            Err(why) => return self.aside(taken, Aside::new("invalid_event", why), permit),
+            Err(why) => return self.aside(taken, Aside::new(why.reason, why.detail), permit),
         };
         let only = match self.shared.journal.inbox(taken.own_position().as_ref(), &taken.key) {
             InboxState::Complete => {

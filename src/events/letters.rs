@@ -36,6 +36,9 @@ const AGAIN_PAUSE: Duration = Duration::from_millis(500);
 /// A letter that is on its way into DEAD_LETTERS takes milliseconds.
 const ON_ITS_WAY_PAUSE: Duration = Duration::from_millis(10);
 
+/// What the consumers' names of outbox tables begin with.
+const OUTBOX_TABLE: &str = "outbox-";
+
 /// Who gives a command; nobody checks it.
 pub type By<'a> = Option<&'a str>;
 
@@ -244,7 +247,7 @@ impl Events {
 
     /// An emitted event that was never published is published for everybody.
     fn addressed(&self, letter: &Letter, message: RawMessage) -> RawMessage {
-        if letter.consumer != OUTBOX {
+        if letter.consumer != OUTBOX && !letter.consumer.starts_with(OUTBOX_TABLE) {
             return message;
         }
         let headers = message.headers.into_iter().filter(|(name, _)| !name.starts_with("Backstitch-")).collect();

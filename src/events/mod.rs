@@ -7,6 +7,7 @@ pub mod choice;
 pub mod filter;
 pub mod letters;
 mod offer;
+pub mod outbox_reader;
 pub mod replay;
 pub mod subscription;
 pub mod tail;
@@ -35,6 +36,8 @@ pub struct Parts {
     pub sagas: (String, Arc<HeldKeys>, mpsc::UnboundedReceiver<String>),
     /// Where replays to the sagas go.
     pub replayed: mpsc::Sender<Delivery>,
+    /// Largest event, headers included.
+    pub event_bytes_max: usize,
     /// Cancelled when the process stops.
     pub stop: CancellationToken,
 }
@@ -50,6 +53,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     sagas: String,
     replayed: mpsc::Sender<Delivery>,
+    event_bytes_max: usize,
     stop: CancellationToken,
     /// By consumer.
     held: Mutex<BTreeMap<String, Arc<HeldKeys>>>,
@@ -92,7 +96,8 @@ impl Events {
     /// Puts the event side together; nothing runs yet.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { bus, archive, schemas, clock, sagas: (sagas, held, freed), replayed, stop } = parts;
+        let Parts { bus, archive, schemas, clock, sagas: (sagas, held, freed), replayed, event_bytes_max, stop } =
+            parts;
         let this = Self(Arc::new(Inner {
             bus,
             archive,
@@ -100,6 +105,7 @@ impl Events {
             clock,
             sagas: sagas.clone(),
             replayed,
+            event_bytes_max,
             stop,
             held: Mutex::default(),
             replays: Mutex::default(),

@@ -2,7 +2,7 @@
 //! it cannot have it.
 
 use crate::bus::archive::Stored;
-use crate::bus::wire;
+use crate::bus::{NoEvent, wire};
 use crate::coordinator::{EventSchemas, Refusal};
 use crate::envelope::Event;
 use crate::id::EventType;
@@ -27,12 +27,12 @@ pub(super) fn subjects(wanted: &[EventType]) -> Vec<String> {
 }
 
 /// Reads a message as an event, whatever its data is.
-pub(super) fn read(stored: &Stored) -> Result<Event, NotOffered> {
+pub(super) fn read(stored: &Stored, bytes_max: usize) -> Result<Event, NotOffered> {
     let event = match &stored.unreadable {
-        Some(why) => Err(why.clone()),
-        None => wire::decode(&stored.raw),
+        Some(why) => Err(NoEvent { reason: "invalid_event", detail: why.clone() }),
+        None => wire::read(&stored.raw, bytes_max),
     };
-    event.map_err(|detail| NotOffered { reason: "invalid_event".to_owned(), detail, pointers: Vec::new() })
+    event.map_err(|NoEvent { reason, detail }| NotOffered { reason: reason.to_owned(), detail, pointers: Vec::new() })
 }
 
 /// Gives an event as the consumer wants it: its data fits the schema.

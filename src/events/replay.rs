@@ -275,7 +275,7 @@ impl Events {
                 next = stored.sequence;
                 break;
             }
-            match offer::read(&stored) {
+            match offer::read(&stored, self.0.event_bytes_max) {
                 Ok(event) if replay.choice.fits(&event) => {
                     pace.next().await;
                     under_way.push(self.give_once(replay, stored, event).await);

@@ -94,7 +94,7 @@ impl Events {
     }
 
     fn shown(&self, choice: &Choice, stored: &Stored) -> Option<Payload> {
-        let event = offer::read(stored).ok().filter(|event| choice.fits(event))?;
+        let event = offer::read(stored, self.0.event_bytes_max).ok().filter(|event| choice.fits(event))?;
         let mut event = offer::offer(self.0.schemas.as_ref(), event).ok()?;
         event.extensions.insert(PLACE.to_owned(), stored.sequence.to_string());
         Some(event.to_cloud_event())

@@ -26,7 +26,7 @@ const PURE: &[&str] = &[
 ];
 
 /// Know one outside thing each.
-const ADAPTERS: &[&str] = &["bus", "config", "connector", "journal", "telemetry"];
+const ADAPTERS: &[&str] = &["bus", "config", "connector", "journal", "postgres", "telemetry"];
 
 /// Words that a pure module has no use for, and what to do instead.
 const IMPURE: &[(&str, &str)] = &[
@@ -76,7 +76,7 @@ fn forbidden(from: &str, file: &str, to: &str) -> Option<&'static str> {
     if to == "saga" && from != "coordinator" {
         return Some("only the coordinator drives the core; go through coordinator::Handle");
     }
-    if ["api", "cli", "ui"].contains(&from) && ["bus", "connector", "journal"].contains(&to) {
+    if ["api", "cli", "ui"].contains(&from) && ["bus", "connector", "journal", "postgres"].contains(&to) {
         // The commands that work on a closed journal have no coordinator to ask.
         let offline = file.starts_with("src/cli/journal") && to == "journal";
         return (!offline).then_some("reach runs through coordinator::Handle and events through events::Events; processes are put together in app.rs");

@@ -180,7 +180,7 @@ async fn events_of_other_clients_are_read() {
         assert_eq!(delivery.raw.payload.as_ref(), *payload, "{why}");
         match (&delivery.event, expected) {
             (Ok(event), Ok(id)) => assert_eq!(event.id, *id, "{why}"),
-            (Err(found), Err(part)) => assert!(found.contains(part), "{why}: {found}"),
+            (Err(found), Err(part)) => assert!(found.detail.contains(part), "{why}: {found:?}"),
             (got, _) => panic!("{why}: {got:?}"),
         }
         delivery.ack.ack().await;
@@ -231,7 +231,7 @@ async fn what_is_no_event_is_put_aside_as_it_was() {
     let letter = DeadLetter {
         raw: delivery.raw,
         reason: "invalid_event".to_owned(),
-        detail: delivery.event.unwrap_err(),
+        detail: delivery.event.unwrap_err().detail,
         consumer: delivery.consumer.to_string(),
         stream: delivery.stream.to_string(),
         sequence: delivery.sequence,

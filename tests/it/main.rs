@@ -3,6 +3,7 @@
 mod api;
 mod api_process;
 mod arrows;
+mod bad_events;
 mod bus;
 mod checker;
 mod cli;
@@ -30,6 +31,7 @@ mod nats_faults;
 mod one_trace;
 mod otlp;
 mod outages;
+mod outbox_table;
 mod power_cut_journal;
 mod readme;
 mod rig;

@@ -173,14 +173,14 @@ async fn three_calls(doors: &mut [Door], number: u64) -> Result<(), String> {
 }
 
 /// One connection, opened when it is needed.
-struct Door {
+pub(super) struct Door {
     address: SocketAddr,
     host: String,
     open: Option<SendRequest<Full<Bytes>>>,
 }
 
 impl Door {
-    fn new(address: SocketAddr) -> Self {
+    pub(super) fn new(address: SocketAddr) -> Self {
         Self { address, host: address.to_string(), open: None }
     }
 
@@ -193,7 +193,7 @@ impl Door {
         Ok(sender)
     }
 
-    async fn post(
+    pub(super) async fn post(
         &mut self,
         target: &str,
         headers: &[(&str, &str)],

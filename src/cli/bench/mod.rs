@@ -1,6 +1,7 @@
 //! `backstitch bench`: a measurement, not a test. Three-step runs at several numbers in flight, against
 //! services in a process of their own, beside the same calls made bare by the same load generator.
 
+mod events;
 mod load;
 mod report;
 mod usage;
@@ -35,6 +36,9 @@ pub struct Args {
     /// Numbers of runs in flight.
     #[arg(long, default_value = "1,64,512", value_delimiter = ',', value_name = "N,N,…")]
     in_flight: Vec<usize>,
+    /// Measure events in and out instead, beside bare JetStream publishes and pulls.
+    #[arg(long)]
+    events: bool,
     /// Use a NATS server that runs already.
     #[arg(long, value_name = "URL")]
     nats: Option<String>,
@@ -61,6 +65,11 @@ pub async fn run(args: Args, output: Output) -> Outcome {
     let program = std::env::current_exe()
         .map_err(|error| Failure::new(Code::Failed, format!("cannot find this program itself: {error}")))?;
     let participants = Participants::start(&program, &["--bench"], Lifetime::Bound).await?;
+    if args.events {
+        let outcome = events::run(&args, output, &program, &participants).await;
+        participants.stop().await;
+        return outcome;
+    }
     let workspace = Workspace::create("bench", &participants.addresses, "")
         .and_then(|workspace| {
             std::fs::write(workspace.path().join("sagas/bench-order.yaml"), SAGA_FILE)?;

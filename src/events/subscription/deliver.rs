@@ -64,10 +64,9 @@ pub(super) async fn deliver(
         (Some(410), _) => Outcome::Gone,
         (Some(status), _) => Outcome::Failed { why: format!("it answered {status}"), retry_after: attempt.retry_after },
         (None, Effect::None | Effect::Maybe) => {
-            let why = attempt.problem.map_or_else(
-                || "no answer".to_owned(),
-                |problem| problem.detail.map_or_else(|| problem.title.clone(), |detail| detail),
-            );
+            let why = attempt
+                .problem
+                .map_or_else(|| "no answer".to_owned(), |problem| problem.detail.unwrap_or(problem.title));
             Outcome::Failed { why, retry_after: None }
         }
     }

@@ -196,7 +196,7 @@ impl Worker {
         if past.is_some_and(|past| past.consumer != consumer(&self.subscription.name)) {
             return; // given once more to another consumer
         }
-        let event = offer::read(&incoming.stored);
+        let event = offer::read(&incoming.stored, self.events.0.event_bytes_max);
         let queue = match event.as_ref().ok().and_then(|event| event.partition_key.clone()) {
             Some(key) => format!("k{key}"),
             None => format!("s{}/{}", incoming.stored.sequence, incoming.replay.as_deref().unwrap_or_default()),
@@ -393,7 +393,8 @@ impl One {
 
     async fn put_aside(&self, work: &mut Work, why: NotOffered) -> End {
         let Stored { sequence, raw, .. } = &work.incoming.stored;
-        let key = offer::read(&work.incoming.stored).ok().and_then(|event| event.partition_key);
+        let read = offer::read(&work.incoming.stored, self.events.0.event_bytes_max);
+        let key = read.ok().and_then(|event| event.partition_key);
         let _holding = self.held.hold(key.as_deref());
         tracing::warn!(
             subscription = %self.subscription.name, sequence, reason = why.reason, detail = why.detail,
