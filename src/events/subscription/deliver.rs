@@ -56,6 +56,7 @@ pub(super) async fn deliver(
         target: String::new(),
         headers,
         body: Some(body),
+        cache: None,
     };
     let attempt = connector.send(request, Duration::from_millis(subscription.timeout.0)).await;
     let status = attempt.answer.as_ref().map(|answer| answer.status);

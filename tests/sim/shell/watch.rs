@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstitch::bus::{Acknowledge, Bus, DeadLetter, Delivery, Error, Published, Status};
+use backstitch::bus::{Acknowledge, Bus, DeadLetter, Delivery, Error, NoEvent, Published, Status};
 use backstitch::envelope::Event;
 use backstitch::id::{EventType, RunId, SagaName};
 use futures_util::future::BoxFuture;
@@ -28,7 +28,7 @@ pub struct Watched(pub Arc<World>);
 
 struct WatchedAck {
     world: Arc<World>,
-    event: Result<Event, String>,
+    event: Result<Event, NoEvent>,
     sequence: u64,
     inner: Box<dyn Acknowledge>,
 }
