@@ -171,6 +171,7 @@ impl From<OperateError> for ApiError {
             OperateError::Conflict(reason) => {
                 Self::new(StatusCode::CONFLICT, "not-now", "the run's state does not allow this").detail(reason)
             }
+            OperateError::Invalid(violations) => Self::invalid("the answer does not fit the step's form", violations),
             OperateError::Unavailable { reason } => Self::unavailable(reason),
         }
     }

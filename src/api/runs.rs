@@ -13,6 +13,7 @@ use super::wire::OperateBody;
 use crate::coordinator::Operation;
 use crate::coordinator::view::{HistoryEntry, RunFilter, RunPage, RunView};
 use crate::id::RunId;
+use crate::payload::Payload;
 use crate::time::Span;
 
 /// LANGUAGE "Runs".
@@ -104,13 +105,14 @@ pub async fn history(State(api): State<Api>, Segment(id): Segment) -> Result<Jso
 }
 
 /// The operator's commands and their paths.
-pub const COMMANDS: [(&str, &str); 6] = [
+pub const COMMANDS: [(&str, &str); 7] = [
     ("cancel", "/api/v1/runs/{id}/cancel"),
     ("pause", "/api/v1/runs/{id}/pause"),
     ("resume", "/api/v1/runs/{id}/resume"),
     ("retry", "/api/v1/runs/{id}/retry"),
     ("skip", "/api/v1/runs/{id}/skip"),
     ("resolve", "/api/v1/runs/{id}/resolve"),
+    ("answer", "/api/v1/runs/{id}/answer"),
 ];
 
 /// `POST /api/v1/runs/{id}/{command}`
@@ -125,8 +127,25 @@ pub async fn operate(
     body::want_json(&headers)?;
     let bytes = body::read(&headers, body, api.body_bytes_max).await?;
     let asked: OperateBody = if bytes.is_empty() { OperateBody::default() } else { body::parse(&bytes)? };
+    if command == "answer" {
+        let (step, by, answer) = answer(asked)?;
+        return Ok(Json(api.handle.answer(run, step, by, answer).await?));
+    }
     let operation = operation(command, asked)?;
     Ok(Json(api.handle.operate(run, operation).await?))
+}
+
+/// Reads the body of an answer.
+fn answer(asked: OperateBody) -> Result<(String, String, Payload), ApiError> {
+    let wanted = "say which step, who answers and what: {\"step\": \"approve\", \"by\": \"ann\", \"answer\": {…}}";
+    let OperateBody { step: Some(step), by: Some(by), answer: Some(answer), .. } = asked else {
+        return Err(ApiError::bad_request(wanted));
+    };
+    body::check_text("by", &by)?;
+    if by.is_empty() {
+        return Err(ApiError::bad_request(wanted));
+    }
+    Ok((step, by, answer))
 }
 
 /// Turns a command and its body into an operation; a member that belongs to another command is an error.
@@ -136,6 +155,9 @@ fn operation(command: &str, asked: OperateBody) -> Result<Operation, ApiError> {
         ("new_key", asked.new_key.is_some(), "retry"),
         ("done", asked.done.is_some(), "resolve"),
         ("output", asked.output.is_some(), "resolve"),
+        ("step", asked.step.is_some(), "answer"),
+        ("by", asked.by.is_some(), "answer"),
+        ("answer", asked.answer.is_some(), "answer"),
     ];
     if let Some((member, _, owner)) = members.iter().find(|(_, given, owner)| *given && *owner != command) {
         return Err(ApiError::bad_request(format!("`{member}` belongs to {owner}, not to {command}")));
@@ -165,7 +187,6 @@ fn operation(command: &str, asked: OperateBody) -> Result<Operation, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::payload::Payload;
 
     #[test]
     fn operations() {

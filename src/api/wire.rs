@@ -104,6 +104,15 @@ pub struct OperateBody {
     /// `resolve` with `done: true`: what the step gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Payload>,
+    /// `answer`, required: the path of the step that asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// `answer`, required: who answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// `answer`, required: what the step's `form` asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Payload>,
 }
 
 /// What `POST /api/v1/dead-letters/{sequence}/redrive` takes.

@@ -115,6 +115,8 @@ enum Command {
     Skip(operate::Args),
     /// Tells a parked run what really happened.
     Resolve(operate::ResolveArgs),
+    /// Answers a step that asks a person.
+    Answer(operate::AnswerArgs),
 
     /// Reads along, replays, and shows who gets events over HTTP.
     #[command(subcommand)]
@@ -197,6 +199,7 @@ async fn run(command: Command) -> Outcome {
         Command::Skip(args) => operate::plain("skip", args).await,
         Command::Resolve(args) => operate::resolve(args).await,
         Command::Events(command) => events::run(command).await,
+        Command::Answer(args) => operate::answer(args).await,
         Command::DeadLetters(command) => dead_letters::run(command).await,
         Command::Journal(command) => journal::run(command),
         Command::Doctor(args) => doctor::run(args).await,

@@ -1,4 +1,4 @@
-//! The operator's commands to a run: cancel, pause, resume, retry, skip, resolve.
+//! The operator's commands to a run: cancel, pause, resume, retry, skip, resolve; and a person's answer.
 
 use serde_json::{Value, json};
 
@@ -55,6 +55,28 @@ pub struct ResolveArgs {
     output: Vec<String>,
     #[command(flatten)]
     connection: Connection,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct AnswerArgs {
+    #[command(flatten)]
+    common: Args,
+    /// The path of the step that asks; `show` names it.
+    #[arg(long)]
+    step: String,
+    /// Who answers; kept in the run's history.
+    #[arg(long)]
+    by: String,
+    /// The answer, as its form wants it.
+    #[arg(long, value_name = "JSON|@FILE|-")]
+    data: String,
+}
+
+/// Answers a step that asks a person.
+pub async fn answer(args: AnswerArgs) -> Outcome {
+    let answer = super::input::json("--data", &args.data)?.to_value();
+    let body = json!({ "step": args.step, "by": args.by, "answer": answer });
+    give(args.common, "answer", body).await
 }
 
 /// Gives a command without options.

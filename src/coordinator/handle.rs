@@ -86,6 +86,9 @@ pub enum OperateError {
     /// 409 with the reason.
     #[error("{0}")]
     Conflict(String),
+    /// Each violation of the form with a JSON pointer into the answer.
+    #[error("the answer does not fit the step's form")]
+    Invalid(Vec<(String, String)>),
     #[error("no command is taken: {reason}")]
     Unavailable { reason: String },
 }
@@ -355,6 +358,40 @@ impl Handle {
     #[must_use]
     pub fn watch(&self, run: Option<RunId>) -> BoxStream<'static, RunNews> {
         self.0.shared.news.watch(run)
+    }
+
+    /// Answers a step that asks a person. Durable when it returns; returns the run after it.
+    ///
+    /// # Errors
+    /// [`OperateError`].
+    pub async fn answer(&self, run: RunId, step: String, by: String, answer: Payload) -> Result<RunView, OperateError> {
+        let (reply, found) = oneshot::channel();
+        self.0.router.send(run, Message::Asking { run, step: step.clone(), reply });
+        match found.await {
+            Ok(Some((at, ask))) => {
+                if !ask.who.is_empty() && !ask.who.contains(&by) {
+                    let why = format!("answer: `{step}` is for {}", ask.who.join(", "));
+                    return Err(OperateError::Conflict(why));
+                }
+                if let Some(form) = &ask.form {
+                    let violations = match crate::schema::Schema::compile(form) {
+                        Ok(schema) => schema.validate(&answer).err().unwrap_or_default(),
+                        Err(_) => Vec::new(), // checked when the file was loaded
+                    };
+                    if !violations.is_empty() {
+                        let all = violations.into_iter().map(|one| (one.pointer, one.message));
+                        return Err(OperateError::Invalid(all.collect()));
+                    }
+                }
+                self.operate(run, Operation::Answer { step: at, by, answer }).await
+            }
+            Ok(None) => Err(OperateError::Conflict(format!("answer: nobody is asked at `{step}`, or it is answered"))),
+            Err(_) => match self.show(run).await {
+                Ok(Some(view)) => Err(OperateError::Conflict(format!("answer: the run is {}", view.state))),
+                Ok(None) => Err(OperateError::NoRun(run)),
+                Err(problem) => Err(OperateError::Unavailable { reason: problem.title }),
+            },
+        }
     }
 
     /// Gives an operator's command to a run. Durable when it returns; returns the run after it.

@@ -25,13 +25,14 @@ use super::spans::Spans;
 use super::timers::Timers;
 use super::view::{RunFilter, RunSummary, RunView};
 use crate::connector::Connector;
-use crate::definition::SagaDefinition;
+use crate::definition::{Action, SagaDefinition};
 use crate::failpoint;
 use crate::id::RunId;
 use crate::journal::{Change, Durable, InboxMark, Journal, OutboxEntry};
+use crate::payload::Payload;
 use crate::planted;
 use crate::saga::{
-    self, Activity, ChildRun, Command, Fact, Input, LockState, ParentRun, Rejected, Rules, SagaState, decide,
+    self, Activity, ChildRun, Command, Fact, Input, LockState, ParentRun, Rejected, Rules, SagaState, StepAt, decide,
 };
 use crate::time::{Clock, Timestamp};
 
@@ -119,6 +120,12 @@ pub enum Message {
         parent: ParentRun,
     },
     StartUndo(Box<StartUndo>),
+    /// Finds the step that asks a person; dropped when the run is not open.
+    Asking {
+        run: RunId,
+        step: String,
+        reply: oneshot::Sender<Option<(StepAt, Form)>>,
+    },
     Show {
         run: RunId,
         reply: oneshot::Sender<RunView>,
@@ -141,6 +148,22 @@ pub enum Message {
     Drain {
         reply: oneshot::Sender<()>,
     },
+}
+
+/// What a person's answer must be.
+pub struct Form {
+    pub who: Vec<String>,
+    pub form: Option<Payload>,
+}
+
+/// Finds the step of a path that asks a person.
+fn asking(run: &Run, path: &str) -> Option<(StepAt, Form)> {
+    let asks = |step: &&StepAt| {
+        matches!(run.state.step(**step).activity, Activity::Asking { .. }) && step.path(&run.definition) == path
+    };
+    let step = *run.state.active.iter().find(asks)?;
+    let Action::Ask(ask) = &run.definition.step(step.step).action else { return None };
+    Some((step, Form { who: ask.who.clone(), form: ask.form.clone() }))
 }
 
 /// What open runs are listed by.
@@ -252,6 +275,11 @@ impl Shard {
             Message::Release { run } => self.release_child(run),
             Message::UndoChild { of, undo, parent } => self.undo_child(of, undo, parent),
             Message::StartUndo(start) => self.start_undo(*start),
+            Message::Asking { run, step, reply } => {
+                if let Some(run) = self.runs.get(&run) {
+                    let _ = reply.send(asking(run, &step));
+                }
+            }
             Message::Show { run, reply } => {
                 if let Some(run) = self.runs.get(&run) {
                     let _ = reply.send(render::view(run, &self.shared.locks));

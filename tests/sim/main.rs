@@ -5,6 +5,7 @@
 mod frozen;
 mod generate;
 mod invariants;
+mod nested;
 mod observe;
 #[cfg(feature = "planted")]
 mod planted;

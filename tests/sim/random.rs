@@ -18,7 +18,7 @@ const SEEDS: u64 = 10_000;
 
 /// Faults of one run, in thousandths; drawn per seed so that some runs see one kind and others all.
 #[derive(Clone)]
-struct Chance {
+pub struct Chance {
     rng: std::rc::Rc<std::cell::RefCell<Rng>>,
     refuse: u64,
     lose: u64,
@@ -35,7 +35,7 @@ struct Chance {
 }
 
 impl Chance {
-    fn draw(mut rng: Rng, faults: bool) -> Self {
+    pub fn draw(mut rng: Rng, faults: bool) -> Self {
         let mut rate = |max: u64| if faults && rng.chance(600) { rng.below(max) } else { 0 };
         let (refuse, lose, busy, late) = (rate(150), rate(300), rate(200), rate(150));
         let (crash, operate, undo) = (rate(120), rate(80), rate(400));

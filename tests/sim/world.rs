@@ -77,6 +77,25 @@ enum Event {
     Lock {
         epoch: u64,
     },
+    /// An event that a step waits for comes.
+    Arrive {
+        epoch: u64,
+        step: StepAt,
+        direction: Direction,
+        event: String,
+    },
+    /// A person answers.
+    Answer {
+        epoch: u64,
+        step: StepAt,
+    },
+    /// A child run ends.
+    Child {
+        epoch: u64,
+        step: StepAt,
+        direction: Direction,
+        completed: bool,
+    },
     Operator(u64),
     Restart,
 }
@@ -223,7 +242,7 @@ impl<P: Plan> World<P> {
             causation_id: None,
             trace,
             parent: None,
-            input: Payload::parse(r#"{"order":"A-1","amount":7}"#).expect("a literal"),
+            input: Payload::parse(r#"{"order":"A-1","amount":7,"items":[1,2,3]}"#).expect("a literal"),
             event: None,
             input_hash: "00".to_owned(),
             parent_run: None,
@@ -282,6 +301,14 @@ impl<P: Plan> World<P> {
         }
         let word = state.state().as_str();
         self.state = Some(state);
+        for fact in &all {
+            if let Fact::AskStarted { step, .. } = fact
+                && self.plan.forward("", 1) == Behaviour::Ok
+            {
+                let epoch = self.epoch;
+                self.push(250, Event::Answer { epoch, step: *step });
+            }
+        }
         self.see(Seen::State { state: word.to_owned() });
         if crash == Crash::Kept {
             self.crash();
@@ -373,6 +400,30 @@ impl<P: Plan> World<P> {
                     let _ = self.give(Input::LockGranted);
                 }
             }
+            Event::Arrive { epoch, step, direction, event } => {
+                if epoch == self.epoch {
+                    let key = format!("/sim#{}{}", step.path(&self.definition), direction.as_str());
+                    let content = Payload::parse(r#"{"data":{"order":"A-1"}}"#).expect("a literal");
+                    let event = backstitch::id::EventType::parse(&event).expect("a type of the file");
+                    let _ = self.give(Input::EventArrived { step, direction, key, event, content });
+                }
+            }
+            Event::Answer { epoch, step } => {
+                if epoch == self.epoch {
+                    let answer = Payload::parse(r#"{"yes":true}"#).expect("a literal");
+                    let _ = self.give(Input::Operator(Operation::Answer { step, by: "ann".to_owned(), answer }));
+                }
+            }
+            Event::Child { epoch, step, direction, completed } => {
+                if epoch == self.epoch {
+                    let end = if completed {
+                        saga::ChildEnd::Completed { output: None }
+                    } else {
+                        saga::ChildEnd::Compensated { problem: None }
+                    };
+                    let _ = self.give(Input::ChildEnded { step, direction, end });
+                }
+            }
             Event::Operator(at) => {
                 if let Some(operation) = self.operations[at as usize].take() {
                     let _ = self.operate(operation);
@@ -421,11 +472,25 @@ impl<P: Plan> World<P> {
                 }
             }
             Command::ReleaseLock { .. } => {}
-            Command::AwaitEvents { .. }
-            | Command::ForgetEvents { .. }
-            | Command::StartChild { .. }
-            | Command::CancelChild { .. }
-            | Command::ReleaseChild { .. } => {}
+            Command::AwaitEvents { step, direction, wanted } => {
+                let path = step.path(&self.definition).into_owned();
+                let behaviour = self.plan.forward(&path, 1);
+                let event = match behaviour {
+                    Behaviour::Ok | Behaviour::LoseReply => wanted.types.first(),
+                    Behaviour::Refuse => wanted.types.last(),
+                    // It never comes.
+                    Behaviour::LoseRequest | Behaviour::Busy | Behaviour::Late(_) | Behaviour::Error => None,
+                };
+                if let Some(event) = event {
+                    self.push(300, Event::Arrive { epoch, step, direction, event: event.to_string() });
+                }
+            }
+            Command::StartChild { step, direction, child } => {
+                let path = step.path(&self.definition).into_owned();
+                let completed = child.undo_of.is_none() && self.plan.forward(&path, 1) != Behaviour::Refuse;
+                self.push(200, Event::Child { epoch, step, direction, completed });
+            }
+            Command::ForgetEvents { .. } | Command::CancelChild { .. } | Command::ReleaseChild { .. } => {}
         }
     }
 

@@ -254,6 +254,11 @@ fn operate(command: &str) -> Value {
         "skip" => {
             ("Passes over a parked undo (the run ends incomplete) or a failed step after the pivot", json!({}), false)
         }
+        "answer" => (
+            "Answers a person's step (`ask`); the answer must fit its `form`",
+            json!({ "step": { "type": "string" }, "by": { "type": "string" }, "answer": {} }),
+            true,
+        ),
         _ => (
             "Tells a run parked at an unknown step or undo what really happened",
             json!({ "done": { "type": "boolean" }, "output": {} }),
@@ -262,7 +267,7 @@ fn operate(command: &str) -> Value {
     };
     let mut body = json!({ "type": "object", "properties": members, "additionalProperties": false });
     if required {
-        body["required"] = json!(["done"]);
+        body["required"] = if command == "answer" { json!(["step", "by", "answer"]) } else { json!(["done"]) };
     }
     let responses = answers(&[
         (200, "the run after it", schema("Run")),
