@@ -222,7 +222,9 @@ impl Intake {
         self.shared.metrics.event_consumed(event.event_type.as_str());
         if !replayed && self.shared.correlator.awaits(&event.event_type) {
             let content = event.to_cloud_event();
-            self.shared.correlator.arrived(&event, &content, taken.published_at, &self.router);
+            // Accepted is when we took it in: what waited in the stream behind the start of a run counts for it.
+            let now = self.shared.clock.now();
+            self.shared.correlator.arrived(&event, &content, now, &self.router);
         }
         let mark = taken.mark(targets.iter().map(|target| target.start.run).collect());
         // Several targets, or none: the mark goes first. One target carries it in its own transition.

@@ -16,6 +16,7 @@ use super::state::{
 };
 use super::undo_walk;
 use crate::definition::{Action, Part, SagaDefinition};
+use crate::payload::Payload;
 use crate::planted;
 use crate::request::{Direction, Effect};
 use crate::time::Timestamp;
@@ -347,7 +348,7 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
             let mode = plan::mode(definition, state, *step);
             let commands = step_ended(definition, state, *step, *outcome, at);
             let this = state.step_mut(*step);
-            this.output.clone_from(output);
+            this.output = not_null(output);
             this.error.clone_from(failure);
             match (mode, failure) {
                 (Mode::Forward, Some(_)) => state.agenda.add(Todo::Failed(*step)),
@@ -392,7 +393,7 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
                 this.ended_at = Some(at);
             }
             if output.is_some() {
-                this.output.clone_from(output);
+                this.output = not_null(output);
             }
             nesting::advance(definition, state, *step);
             nesting::settle_further(definition, state, *step);
@@ -505,7 +506,7 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
             state.phase = Phase::Done;
             state.agenda.remove(Todo::Finish);
             state.end = Some(if *completed { Final::Completed } else { Final::Compensated });
-            state.output.clone_from(output);
+            state.output = not_null(output);
             state.ended_at = Some(at);
             // A child is held until its root has ended.
             let mut commands = if state.begun.parent_run.is_none() { release_children(state) } else { Vec::new() };
@@ -567,6 +568,11 @@ pub fn begin_undo(definition: &SagaDefinition, begun: &RunStarted, child: &SagaS
         state.agenda.add(Todo::Finish);
     }
     state
+}
+
+/// A null is no output: stored, the two cannot be told apart.
+fn not_null(output: &Option<Payload>) -> Option<Payload> {
+    output.clone().filter(|output| !output.is_null())
 }
 
 /// Makes a step the cursor and returns it.

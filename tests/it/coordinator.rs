@@ -54,12 +54,12 @@ finally:
 
 /// A service that does what it is told, and remembers every call.
 #[derive(Clone, Default)]
-struct Service {
-    calls: Arc<Mutex<Vec<Call>>>,
+pub struct Service {
+    pub calls: Arc<Mutex<Vec<Call>>>,
     /// Answers by path; anything else is 200.
-    refuse: Arc<Mutex<BTreeMap<String, u16>>>,
+    pub refuse: Arc<Mutex<BTreeMap<String, u16>>>,
     /// Paths that never answer.
-    hang: Arc<Mutex<Vec<String>>>,
+    pub hang: Arc<Mutex<Vec<String>>>,
     seen: Arc<tokio::sync::Notify>,
 }
 
@@ -96,7 +96,7 @@ impl Connector for Service {
 }
 
 impl Service {
-    fn targets(&self) -> Vec<String> {
+    pub fn targets(&self) -> Vec<String> {
         let calls = self.calls.lock().unwrap();
         calls.iter().map(|call| format!("{} {}", call.request.method, call.request.target)).collect()
     }
@@ -114,19 +114,26 @@ impl EventSchemas for Schemas {
     }
 }
 
-struct Rig {
-    handle: Handle,
-    journal: MemoryJournal,
-    bus: MemoryBus,
-    service: Service,
+pub struct Rig {
+    pub handle: Handle,
+    pub journal: MemoryJournal,
+    pub bus: MemoryBus,
+    pub service: Service,
 }
 
-async fn rig_with(saga: &str, journal: MemoryJournal, recovered: Recovered, bus: MemoryBus, service: Service) -> Rig {
-    let definition = match definition::reload("order.yaml", saga) {
-        Ok(definition) => definition,
+pub async fn rig_with(
+    saga: &str,
+    journal: MemoryJournal,
+    recovered: Recovered,
+    bus: MemoryBus,
+    service: Service,
+) -> Rig {
+    // Several files stand behind each other, as documents of one text would.
+    let entry = |saga: &str| match definition::reload("order.yaml", saga) {
+        Ok(definition) => Entry { definition: Arc::new(definition), input: None },
         Err(found) => panic!("{:?}", found.iter().map(|one| &one.message).collect::<Vec<_>>()),
     };
-    let catalogue = Catalogue::new(vec![Entry { definition: Arc::new(definition), input: None }]).unwrap();
+    let catalogue = Catalogue::new(saga.split("\n---\n").map(entry).collect()).unwrap();
     let parts = Parts {
         catalogue,
         schemas: Arc::new(Schemas),
@@ -169,7 +176,7 @@ fn run_of(order: &str) -> RunId {
     RunId::keyed(&SagaName::parse("order").unwrap(), order)
 }
 
-async fn rest(rig: &Rig, run: RunId) -> String {
+pub async fn rest(rig: &Rig, run: RunId) -> String {
     // The run may not have begun yet: its event is on the way.
     for _ in 0..200 {
         if let Some(view) = rig.handle.wait(run, Duration::from_secs(5)).await {
@@ -180,7 +187,7 @@ async fn rest(rig: &Rig, run: RunId) -> String {
     panic!("run {run} never began");
 }
 
-async fn until(what: &str, mut is: impl FnMut() -> bool) {
+pub async fn until(what: &str, mut is: impl FnMut() -> bool) {
     for _ in 0..500 {
         if is() {
             return;

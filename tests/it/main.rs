@@ -12,6 +12,7 @@ mod compose;
 mod connector;
 mod connector_peer;
 mod coordinator;
+mod coordinator_nested;
 mod dead_letters;
 mod demo;
 mod drain;

@@ -42,6 +42,11 @@ fn every_type_is_described_and_has_an_example() {
         "order.placed.v2",
         "order.rejected.v1",
         "order.shipped.v1",
+        "payment.settled.v1",
+        "stock.refused.v1",
+        "stock.released.v1",
+        "stock.requested.v1",
+        "stock.reserved.v1",
     ];
     assert_eq!(types, expected);
     for event_type in registry.types() {

@@ -3,6 +3,7 @@
 //! `SIM_SEED=… cargo test --test sim random` repeats one run and tells its story.
 
 mod frozen;
+mod gallery;
 mod generate;
 mod invariants;
 mod nested;

@@ -117,7 +117,9 @@ impl Draw<'_> {
                 let tolerate = self.rng.below(2);
                 self.line(
                     inner,
-                    &format!("for: {{ in: \"${{ $input.items }}\", concurrency: {concurrency}, tolerate: {tolerate} }}"),
+                    &format!(
+                        "for: {{ in: \"${{ $input.items }}\", concurrency: {concurrency}, tolerate: {tolerate} }}"
+                    ),
                 );
                 self.line(inner, "do:");
                 let mut prefixes = Vec::new();
@@ -197,7 +199,10 @@ impl Draw<'_> {
             }
             _ => {
                 self.line(inner, "call: svc");
-                self.line(inner, &format!("with: {{ method: POST, path: /{id}, body: {{ key: \"${{ $step.key }}\" }} }}"));
+                self.line(
+                    inner,
+                    &format!("with: {{ method: POST, path: /{id}, body: {{ key: \"${{ $step.key }}\" }} }}"),
+                );
                 self.line(
                     inner,
                     &format!("compensate: {{ with: {{ method: DELETE, path: \"/{id}/${{ $forward.key }}\" }} }}"),
@@ -500,7 +505,8 @@ fn nested_runs_keep_every_promise() {
     );
     if only.is_none() {
         assert!(share(deep) >= 5, "three deep only in {}%", share(deep));
-        for kind in ["parallel", "race", "for", "try", "switch", "await", "ask", "run", "reply", "optional", "fallback"] {
+        for kind in ["parallel", "race", "for", "try", "switch", "await", "ask", "run", "reply", "optional", "fallback"]
+        {
             let times = kinds.get(kind).copied().unwrap_or_default();
             assert!(times * 20 >= count, "{kind} only in {times} of {count}");
         }

@@ -123,6 +123,10 @@ pub struct World<P> {
     pub crashes: usize,
     /// Compares the state before and after each decision: costs more than the run itself.
     pub careful: bool,
+    /// What the run begins with, what comes to a step that waits, what a person answers.
+    pub input: Payload,
+    pub event: Payload,
+    pub answer: Payload,
     stored: Vec<(Timestamp, Vec<Bytes>)>,
     epoch: u64,
     queue: BinaryHeap<Reverse<(u64, u64, Event)>>,
@@ -162,6 +166,9 @@ impl<P: Plan> World<P> {
             commits: 0,
             crashes: 0,
             careful: true,
+            input: Payload::parse(r#"{"order":"A-1","amount":7,"items":[1,2,3]}"#).expect("a literal"),
+            event: Payload::parse(r#"{"data":{"order":"A-1"}}"#).expect("a literal"),
+            answer: Payload::parse(r#"{"yes":true}"#).expect("a literal"),
             stored: Vec::new(),
             epoch: 1,
             queue: BinaryHeap::new(),
@@ -219,7 +226,12 @@ impl<P: Plan> World<P> {
     fn check_replay(&self) -> Result<(), String> {
         let live = format!("{:?}", self.state);
         let replayed = format!("{:?}", self.rebuild());
-        if live == replayed { Ok(()) } else { Err(format!("10 replay differs\nlive     {live}\nreplayed {replayed}")) }
+        if live == replayed {
+            return Ok(());
+        }
+        let same = live.chars().zip(replayed.chars()).take_while(|(a, b)| a == b).count().saturating_sub(60);
+        let part = |text: &str| text.chars().skip(same).take(200).collect::<String>();
+        Err(format!("10 replay differs\nlive     …{}\nreplayed …{}", part(&live), part(&replayed)))
     }
 
     fn see(&mut self, seen: Seen) {
@@ -242,7 +254,7 @@ impl<P: Plan> World<P> {
             causation_id: None,
             trace,
             parent: None,
-            input: Payload::parse(r#"{"order":"A-1","amount":7,"items":[1,2,3]}"#).expect("a literal"),
+            input: self.input.clone(),
             event: None,
             input_hash: "00".to_owned(),
             parent_run: None,
@@ -403,14 +415,14 @@ impl<P: Plan> World<P> {
             Event::Arrive { epoch, step, direction, event } => {
                 if epoch == self.epoch {
                     let key = format!("/sim#{}{}", step.path(&self.definition), direction.as_str());
-                    let content = Payload::parse(r#"{"data":{"order":"A-1"}}"#).expect("a literal");
+                    let content = self.event.clone();
                     let event = backstitch::id::EventType::parse(&event).expect("a type of the file");
                     let _ = self.give(Input::EventArrived { step, direction, key, event, content });
                 }
             }
             Event::Answer { epoch, step } => {
                 if epoch == self.epoch {
-                    let answer = Payload::parse(r#"{"yes":true}"#).expect("a literal");
+                    let answer = self.answer.clone();
                     let _ = self.give(Input::Operator(Operation::Answer { step, by: "ann".to_owned(), answer }));
                 }
             }
