@@ -135,6 +135,18 @@ impl ServiceUrl {
         Ok(Self { uri, base })
     }
 
+    /// Returns the path and query of a whole address that has this service's own scheme, host and port.
+    #[must_use]
+    pub fn own_link(&self, link: &str) -> Option<String> {
+        let uri: http::Uri = link.parse().ok()?;
+        let port = |uri: &http::Uri| uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+        let same = uri.scheme_str()? == self.uri.scheme_str()?
+            && uri.host()?.eq_ignore_ascii_case(self.uri.host()?)
+            && port(&uri) == port(&self.uri)
+            && !uri.authority()?.as_str().contains('@');
+        same.then(|| uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned())
+    }
+
     /// True for https.
     #[must_use]
     pub fn is_https(&self) -> bool {

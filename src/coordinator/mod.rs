@@ -1,6 +1,7 @@
 //! Drives runs: decide → commit → act. The only place where the core and the adapters meet; everything
 //! above reaches runs through [`Handle`].
 
+mod answers;
 mod catalogue;
 mod children;
 mod clock;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::{mpsc, watch};
 
+use super::answers::Answers;
 use super::catalogue::{Catalogue, EventSchemas};
 use super::correlator::{Correlator, awaited};
 use super::handle::Handle;
@@ -141,6 +142,7 @@ impl Parts {
             fatal: watch::Sender::new(None),
             catalogue: Arc::clone(&catalogue),
             correlator: Arc::new(Correlator::new(links.archive, options.await_keep, now)),
+            answers: Answers::default(),
         });
         shared.correlator.expect(catalogue.all().flat_map(|entry| awaited(&entry.definition)));
         let (senders, receivers): (Vec<_>, Vec<_>) =

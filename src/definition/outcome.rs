@@ -226,7 +226,7 @@ impl Loader<'_> {
             && !entries.is_empty()
             && entries.iter().all(|entry| matches!(entry.key.as_str(), "as" | "schema"))
         {
-            let map = self.reader.mapping(node, "`output`", &["as", "schema"], &[])?;
+            let map = self.reader.mapping(node, "`output`", &["as"], &["schema"])?;
             return self.reader.template(map.get("as")?, WITH_RESULT, at);
         }
         self.reader.template(node, WITH_RESULT, at)

@@ -83,7 +83,14 @@ impl Head {
         let body = request.body.clone().map_or_else(Bytes::new, |body| Bytes::from_owner(Text(body)));
         let mut message = Request::new(Full::new(body));
         *message.method_mut() = method;
-        *message.uri_mut() = target(service.url.base(), &request.target)?;
+        *message.uri_mut() = if request.target.starts_with("http") {
+            // A link that the service gave, to its next page.
+            let shown = request.target.escape_debug();
+            let own = service.url.own_link(&request.target);
+            target("", &own.ok_or_else(|| format!("the link `{shown}` leads to another server than the service's"))?)?
+        } else {
+            target(service.url.base(), &request.target)?
+        };
         *message.headers_mut() = headers;
         Ok(message)
     }
@@ -238,6 +245,22 @@ mod tests {
             let got = target(base, path).ok();
             assert_eq!(got.as_ref().map(ToString::to_string).as_deref(), *expected, "{why}");
             assert!(got.is_none_or(|uri| uri.host().is_none()), "{why}: only a path");
+        }
+    }
+
+    #[test]
+    fn links_stay_with_their_service() {
+        let url = crate::service::ServiceUrl::parse("http://shop.example:8080/v1").unwrap();
+        for (why, link, own) in [
+            ("its own", "http://shop.example:8080/v1/orders?page=2", Some("/v1/orders?page=2")),
+            ("another path", "http://SHOP.example:8080/", Some("/")),
+            ("another port", "http://shop.example/v1", None),
+            ("another scheme", "https://shop.example:8080/v1", None),
+            ("another host", "http://evil.example:8080/v1", None),
+            ("a user in front", "http://shop.example:8080@evil.example/v1", None),
+            ("no address", "http:shop", None),
+        ] {
+            assert_eq!(url.own_link(link).as_deref(), own, "{why}");
         }
     }
 
