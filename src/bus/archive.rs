@@ -79,11 +79,14 @@ pub trait Archive: Send + Sync + 'static {
     fn kept(&self, prefix: String) -> BoxFuture<'static, Result<Vec<(String, Bytes)>, Error>>;
 }
 
-/// True when a subject is one of these.
+/// True when a subject is one of these; `*` at the end stands for one token, `>` for all that follows.
 #[must_use]
 pub fn matches(subject: &str, subjects: &[String]) -> bool {
-    subjects.iter().any(|wanted| match wanted.strip_suffix('>') {
-        Some(prefix) => subject.starts_with(prefix),
-        None => subject == wanted,
+    subjects.iter().any(|wanted| match (wanted.strip_suffix('>'), wanted.strip_suffix('*')) {
+        (Some(prefix), _) => subject.starts_with(prefix),
+        (None, Some(prefix)) => {
+            subject.strip_prefix(prefix).is_some_and(|last| !last.is_empty() && !last.contains('.'))
+        }
+        (None, None) => subject == wanted,
     })
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::filter::moment;
 use super::{Error, Events, offer};
 use crate::bus::archive::Stream;
+use crate::bus::wire;
 use crate::envelope::Event;
 use crate::id::EventType;
 
@@ -31,8 +32,14 @@ impl Choice {
         text.split(',').filter(|text| !text.trim().is_empty()).map(one).collect()
     }
 
-    /// Returns the subjects under which such events lie.
+    /// Returns the subjects of exactly these types.
     pub(super) fn subjects(&self) -> Vec<String> {
+        let subject = |kind: &EventType| format!("{}.{kind}", wire::EVENTS);
+        if self.types.is_empty() { offer::subjects(&[]) } else { self.types.iter().map(subject).collect() }
+    }
+
+    /// Returns the subjects of events that can be seen as one of these types.
+    pub(super) fn sources(&self) -> Vec<String> {
         offer::subjects(&self.types)
     }
 

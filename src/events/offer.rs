@@ -15,12 +15,13 @@ pub(super) struct NotOffered {
     pub pointers: Vec<String>,
 }
 
-/// Returns the types whose events can be offered as one of the wanted; all of them when none is wanted.
+/// Returns the subjects of events that can be offered as one of the wanted: every version of each type; all
+/// events when none is wanted.
 pub(super) fn subjects(wanted: &[EventType]) -> Vec<String> {
     if wanted.is_empty() {
         return vec![format!("{}.>", wire::EVENTS)];
     }
-    let mut subjects: Vec<String> = wanted.iter().map(|kind| format!("{}.{kind}", wire::EVENTS)).collect();
+    let mut subjects: Vec<String> = wanted.iter().map(|kind| format!("{}.{}.*", wire::EVENTS, kind.name())).collect();
     subjects.sort_unstable();
     subjects.dedup();
     subjects
@@ -35,12 +36,28 @@ pub(super) fn read(stored: &Stored, bytes_max: usize) -> Result<Event, NotOffere
     event.map_err(|NoEvent { reason, detail }| NotOffered { reason: reason.to_owned(), detail, pointers: Vec::new() })
 }
 
-/// Gives an event as the consumer wants it: its data fits the schema.
-pub(super) fn offer(schemas: &dyn EventSchemas, event: Event) -> Result<Event, NotOffered> {
-    match schemas.check(&event.event_type, &event.data) {
+/// Gives an event as the consumer wants it: in the version that is wanted of its type (of several the nearest,
+/// its own, else a newer one, else an older), its data fitting the schema.
+pub(super) fn offer(schemas: &dyn EventSchemas, event: Event, wanted: &[EventType]) -> Result<Event, NotOffered> {
+    let own = event.event_type.version();
+    let distance = |kind: &&EventType| (kind.version() < own, kind.version().abs_diff(own));
+    let nearest = wanted.iter().filter(|kind| kind.name() == event.event_type.name()).min_by_key(distance);
+    let own_type = event.event_type.clone();
+    if let Some(wanted) = nearest.filter(|wanted| **wanted != own_type) {
+        // Data that fits the wanted version as it is needs no step in between.
+        return match schemas.check(wanted, &event.data) {
+            Ok(()) => Ok(Event { event_type: wanted.clone(), ..event }),
+            Err(refusal) => Err(NotOffered {
+                reason: format!("no_path_v{own}_to_v{}", wanted.version()),
+                detail: format!("{own_type} cannot be read as {wanted}: {}", refusal.line(wanted)),
+                pointers: Vec::new(),
+            }),
+        };
+    }
+    match schemas.check(&own_type, &event.data) {
         Ok(()) => Ok(event),
         Err(refusal) => {
-            let detail = refusal.line(&event.event_type);
+            let detail = refusal.line(&own_type);
             let (reason, pointers) = match refusal {
                 Refusal::UnknownType { .. } => ("unknown_type", Vec::new()),
                 Refusal::Invalid(violations) => {

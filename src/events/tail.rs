@@ -47,7 +47,7 @@ impl Events {
         let mut page = EventPage { events: Vec::new(), next: self.place("from", from).await? };
         while page.events.len() < limit {
             let wanted = PAGE_LEN.min(limit - page.events.len());
-            let read = self.0.archive.read(Stream::Events, page.next, choice.subjects(), wanted).await?;
+            let read = self.0.archive.read(Stream::Events, page.next, choice.sources(), wanted).await?;
             page.next = read.next;
             if read.messages.is_empty() {
                 break;
@@ -67,7 +67,7 @@ impl Events {
         let this = self.clone();
         tokio::spawn(async move {
             loop {
-                let read = this.0.archive.read(Stream::Events, next, choice.subjects(), PAGE_LEN).await;
+                let read = this.0.archive.read(Stream::Events, next, choice.sources(), PAGE_LEN).await;
                 let messages = match read {
                     Ok(read) => {
                         next = read.next;
@@ -95,7 +95,7 @@ impl Events {
 
     fn shown(&self, choice: &Choice, stored: &Stored) -> Option<Payload> {
         let event = offer::read(stored, self.0.event_bytes_max).ok().filter(|event| choice.fits(event))?;
-        let mut event = offer::offer(self.0.schemas.as_ref(), event).ok()?;
+        let mut event = offer::offer(self.0.schemas.as_ref(), event, &choice.types).ok()?;
         event.extensions.insert(PLACE.to_owned(), stored.sequence.to_string());
         Some(event.to_cloud_event())
     }

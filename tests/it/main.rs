@@ -33,6 +33,7 @@ mod one_trace;
 mod otlp;
 mod outages;
 mod outbox_table;
+mod poison;
 mod power_cut_journal;
 mod readme;
 mod rig;

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api_process::{Dev, WAIT, Workspace};
 use crate::dead_letters::{Foreign, letters};
 
-const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// One request that an endpoint got.
 #[derive(Debug, Clone)]
@@ -70,6 +70,16 @@ impl Endpoint {
     /// What was taken, in order of arrival.
     pub fn got(&self) -> Vec<Got> {
         self.inner.got.lock().unwrap().clone()
+    }
+
+    pub fn count(&self) -> usize {
+        self.inner.got.lock().unwrap().len()
+    }
+
+    /// Returns the ids of what was taken.
+    pub fn ids(&self) -> std::collections::BTreeSet<String> {
+        let got = self.inner.got.lock().unwrap();
+        got.iter().map(|got| got.event["id"].as_str().unwrap().to_owned()).collect()
     }
 
     pub fn tried(&self, event: &str) -> u64 {

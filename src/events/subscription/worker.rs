@@ -201,7 +201,8 @@ impl Worker {
             Some(key) => format!("k{key}"),
             None => format!("s{}/{}", incoming.stored.sequence, incoming.replay.as_deref().unwrap_or_default()),
         };
-        let event = event.and_then(|event| offer::offer(self.events.0.schemas.as_ref(), event));
+        let event =
+            event.and_then(|event| offer::offer(self.events.0.schemas.as_ref(), event, &self.subscription.types));
         match incoming.replay {
             None => {
                 self.kept.waiting.insert(incoming.stored.sequence, tried);
