@@ -167,12 +167,12 @@ fn mistakes() {
         (
             "subscription with a weak secret",
             "subscriptions:\n  a: { url: \"http://a\", secret: whsec_TWFu }\n",
-            &["C006 2:31"],
+            &["C006 2:33"],
         ),
         (
             "subscription to what is no type",
             "subscriptions:\n  a: { url: \"http://a\", secret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw, types: order }\n",
-            &["C006 2:78"],
+            &["C006 2:80"],
         ),
         ("service without url", "services:\n  a: {}\n", &["C005 2:3"]),
         ("service with a wrong name", "services:\n  A: { url: \"http://a\" }\n", &["C006 2:3"]),
