@@ -197,15 +197,13 @@ async fn a_child_is_held_and_undone_with_its_parent_also_across_a_restart() {
     let undos: Vec<String> = rig.service.targets().into_iter().filter(|target| target.starts_with("DELETE")).collect();
     assert_eq!(undos, ["DELETE /after", "DELETE /two", "DELETE /one", "DELETE /before"]);
     // What the child did is undone under its own name.
-    let calls = rig.service.calls.lock().unwrap();
-    let runs = |target: &str| -> Vec<String> {
-        calls.iter().filter(|call| call.request.target == target).map(|call| call.headers.run.clone()).collect()
+    let of_child: Vec<String> = {
+        let calls = rig.service.calls.lock().unwrap();
+        calls.iter().filter(|call| call.request.target == "/one").map(|call| call.headers.run.clone()).collect()
     };
-    let of_child = runs("/one");
     assert!(of_child.windows(2).all(|pair| pair[0] == pair[1]), "{of_child:?}");
     assert_ne!(of_child[0], run.to_string());
     let child: RunId = of_child[0].parse().unwrap();
-    drop(calls);
     reaches(&rig, child, "completed").await;
     let view = rig.handle.show(child).await.unwrap().unwrap();
     assert!(view.undone_by.is_some() && view.parent == Some(run), "{view:?}");
