@@ -7,6 +7,7 @@ mod dead_letters;
 mod events;
 mod guard;
 mod health;
+mod journal;
 mod openapi;
 mod problem;
 mod replays;

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::body::Segment;
 use super::guard::{Guard, guard};
 use super::problem::ApiError;
-use super::{dead_letters, events, health, openapi, replays, runs, sagas, stream, tail};
+use super::{dead_letters, events, health, journal, openapi, replays, runs, sagas, stream, tail};
 use crate::coordinator::{Handle, SystemClock};
 use crate::events::Events;
 
@@ -90,6 +90,9 @@ pub fn routes() -> Vec<Route> {
         on_get("/api/v1/runs/{id}/history", runs::history),
         on_get("/api/v1/runs/{id}/stream", stream::run),
         on_get("/api/v1/stream", stream::all),
+        on_post("/api/v1/journal/verify", journal::verify),
+        on_post("/api/v1/journal/backup", journal::back_up),
+        on_get("/api/v1/journal/export", journal::export),
     ];
     for (command, path) in runs::COMMANDS {
         let handler = move |api: State<Api>, id: Segment, headers: HeaderMap, body: Body| {

@@ -271,6 +271,39 @@ impl Client {
         self.success(answer)
     }
 
+    /// Posts a document and gets one, within a time of the caller's.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn ask<T: DeserializeOwned>(
+        &self,
+        target: &str,
+        body: &serde_json::Value,
+        wait: Duration,
+    ) -> Result<T, ClientError> {
+        self.read(&self.post(target, Some(Bytes::from(body.to_string())), wait).await?)
+    }
+
+    /// Gets a document of any length, piece by piece.
+    ///
+    /// # Errors
+    /// [`ClientError`]; each piece may be one, too, when the answer breaks off.
+    pub async fn pieces(
+        &self,
+        target: &str,
+    ) -> Result<futures_util::stream::BoxStream<'static, Result<Bytes, ClientError>>, ClientError> {
+        use futures_util::StreamExt;
+        let answer = self.send(Method::GET, target, &[], None, ANSWER_WAIT).await?;
+        if !answer.status().is_success() {
+            return Err(self.problem(answer.status(), b""));
+        }
+        let url = self.base.clone();
+        let pieces = answer.into_body().into_data_stream().map(move |piece| {
+            piece.map_err(|error| ClientError::Unreadable { url: url.clone(), reason: error.to_string() })
+        });
+        Ok(pieces.boxed())
+    }
+
     /// Publishes one event.
     ///
     /// # Errors

@@ -1,12 +1,21 @@
-//! `backstitch journal`: verify, back up, restore and export a journal that no process uses.
+//! `backstitch journal`: verify, back up, restore and export. A journal that a process holds is read by that
+//! process: it is asked through its API.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use futures_util::StreamExt;
+
+use super::Connection;
 use super::exit::{Code, Failure, Outcome};
 use super::output::{self, Output};
+use crate::journal::sled_store::BackupReport;
 use crate::journal::{self, Error, sled_store};
+
+/// Reading a journal of 10 GiB and writing it again takes some minutes on a slow disk.
+const TOOL_WAIT: Duration = Duration::from_secs(3_600);
 
 #[derive(Debug, clap::Args)]
 pub struct Place {
@@ -16,6 +25,8 @@ pub struct Place {
     /// The configuration [default: ./backstitch.yaml].
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    connection: Connection,
     #[command(flatten)]
     output: Output,
 }
@@ -48,38 +59,65 @@ pub enum Command {
     },
 }
 
-pub fn run(command: Command) -> Outcome {
+pub async fn run(command: Command) -> Outcome {
     match command {
         Command::Verify(place) => {
-            let report = sled_store::verify(&place.directory()?).map_err(failure)?;
-            if place.output.is_json() {
-                output::json(&report)?
-            } else {
-                output::line(&report)?
-            }
+            let report = match sled_store::verify(&place.directory()?) {
+                Err(Error::Locked { .. }) => place.ask("verify", &serde_json::json!({})).await?,
+                other => other.map_err(failure)?,
+            };
+            print(&report, place.output)?;
             if report.is_whole() { Ok(()) } else { Err(Failure::said(Code::Damaged)) }
         }
         Command::Backup { to, place } => {
-            let report = sled_store::backup(&place.directory()?, &to).map_err(failure)?;
+            let data = place.directory()?;
+            let report = match sled_store::backup(&data, &to) {
+                Err(Error::Locked { .. }) => back_up_in_use(&data, to, &place).await?,
+                other => other.map_err(failure)?,
+            };
             print(&report, place.output)
         }
         Command::Restore { from, place } => {
             let data = place.directory()?;
             let report = sled_store::restore(&from, &data).map_err(failure)?;
             if let Some(before) = &report.before {
-                // The store of dev's nats-server lies in the data directory and is no part of the journal.
-                let (stayed, wanted) = (before.join("nats"), data.join("nats"));
-                if stayed.is_dir() {
-                    fs::rename(&stayed, &wanted).map_err(|error| {
-                        Failure::new(Code::Failed, format!("cannot move {} back: {error}", stayed.display()))
-                            .help(format!("the journal is restored; move it to {} yourself", wanted.display()))
-                    })?;
+                // The store of dev's nats-server and the backups lie in the data directory and are no part of
+                // the journal.
+                for beside in ["nats", "backups"] {
+                    let (stayed, wanted) = (before.join(beside), data.join(beside));
+                    if stayed.is_dir() {
+                        fs::rename(&stayed, &wanted).map_err(|error| {
+                            Failure::new(Code::Failed, format!("cannot move {} back: {error}", stayed.display()))
+                                .help(format!("the journal is restored; move it to {} yourself", wanted.display()))
+                        })?;
+                    }
                 }
             }
             print(&report, place.output)
         }
-        Command::Export { to, place } => export(to, &place),
+        Command::Export { to, place } => export(to, &place).await,
     }
+}
+
+/// Has the process that holds the journal write a backup, and moves it to where it is wanted.
+async fn back_up_in_use(data: &Path, to: PathBuf, place: &Place) -> Result<BackupReport, Failure> {
+    if to.exists() {
+        let why = format!("{}: it is there already; name a directory that does not exist", to.display());
+        return Err(Failure::new(Code::BadInput, why));
+    }
+    let name = format!("cli-{}", uuid::Uuid::now_v7().simple());
+    let report: BackupReport = place.ask("backup", &serde_json::json!({ "name": name })).await?;
+    let made = data.join("backups").join(name);
+    if fs::rename(&made, &to).is_ok() {
+        return Ok(BackupReport { to, ..report });
+    }
+    // Another file system: copied, read again, then removed here.
+    let moved = sled_store::restore(&made, &to).map_err(failure)?;
+    fs::remove_dir_all(&made).map_err(|error| {
+        Failure::new(Code::Failed, format!("cannot remove {}: {error}", made.display()))
+            .help(format!("the backup is whole at {}; remove the first copy yourself", to.display()))
+    })?;
+    Ok(BackupReport { from: data.to_owned(), ..moved })
 }
 
 fn print<T: serde::Serialize + std::fmt::Display>(report: &T, output: Output) -> Outcome {
@@ -91,8 +129,11 @@ fn print<T: serde::Serialize + std::fmt::Display>(report: &T, output: Output) ->
     Ok(())
 }
 
-fn export(to: Option<PathBuf>, place: &Place) -> Outcome {
+async fn export(to: Option<PathBuf>, place: &Place) -> Outcome {
     let data = place.directory()?;
+    if matches!(sled_store::is_in_use(&data), Ok(true)) {
+        return export_in_use(to, place).await;
+    }
     let Some(to) = to else {
         let mut out = Watched { inner: BufWriter::new(std::io::stdout().lock()), gone: false };
         let exported = sled_store::export(&data, &mut out).map(|_| out.flush().is_ok());
@@ -116,6 +157,24 @@ fn export(to: Option<PathBuf>, place: &Place) -> Outcome {
     Ok(())
 }
 
+/// Passes on what the process that holds the journal exports.
+async fn export_in_use(to: Option<PathBuf>, place: &Place) -> Outcome {
+    let mut answer = place.connection.client()?.pieces("/api/v1/journal/export").await?;
+    let cannot = |error: std::io::Error| Failure::new(Code::Failed, format!("cannot write the export: {error}"));
+    let mut out: Box<dyn Write> = match &to {
+        Some(to) => Box::new(BufWriter::new(File::create_new(to).map_err(cannot)?)),
+        None => Box::new(BufWriter::new(std::io::stdout())),
+    };
+    while let Some(piece) = answer.next().await {
+        match out.write_all(&piece?) {
+            // A reader that has gone is no failure.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+            other => other.map_err(cannot)?,
+        }
+    }
+    out.flush().map_err(cannot)
+}
+
 /// Remembers that the reader has gone.
 struct Watched<W> {
     inner: W,
@@ -133,6 +192,12 @@ impl<W: Write> Write for Watched<W> {
 }
 
 impl Place {
+    /// Asks the process that holds the journal.
+    async fn ask<T: serde::de::DeserializeOwned>(&self, tool: &str, body: &serde_json::Value) -> Result<T, Failure> {
+        let client = self.connection.client()?;
+        Ok(client.ask(&format!("/api/v1/journal/{tool}"), body, TOOL_WAIT).await?)
+    }
+
     fn directory(&self) -> Result<PathBuf, Failure> {
         if let Some(data) = &self.data {
             return Ok(data.clone());

@@ -125,7 +125,7 @@ enum Command {
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
 
-    /// Verifies, backs up, restores or exports a journal that no process uses.
+    /// Verifies, backs up, restores or exports the journal.
     #[command(subcommand)]
     Journal(journal::Command),
     /// Looks at everything that a process needs.
@@ -201,7 +201,7 @@ async fn run(command: Command) -> Outcome {
         Command::Events(command) => events::run(command).await,
         Command::Answer(args) => operate::answer(args).await,
         Command::DeadLetters(command) => dead_letters::run(command).await,
-        Command::Journal(command) => journal::run(command),
+        Command::Journal(command) => journal::run(command).await,
         Command::Doctor(args) => doctor::run(args).await,
         Command::Healthcheck(args) => health::run(args).await,
         Command::Demo(args) => demo::run(args).await,

@@ -126,6 +126,10 @@ impl Handle {
         Self(Arc::new(Inner { shared, router, bus, catalogue, schemas, options, definitions, resumed, quarantine }))
     }
 
+    pub(super) fn journal(&self) -> Arc<dyn crate::journal::Journal> {
+        Arc::clone(&self.0.shared.journal)
+    }
+
     /// Returns how many open runs were read back at start.
     #[must_use]
     pub fn resumed(&self) -> usize {

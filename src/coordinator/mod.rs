@@ -11,6 +11,7 @@ mod execute;
 mod handle;
 mod held_keys;
 mod inbox;
+mod journal_tools;
 mod locks;
 mod metrics;
 mod news;
@@ -28,6 +29,7 @@ pub use catalogue::{Catalogue, Entry, EventSchemas, InputCheck, Refusal, Violati
 pub use clock::SystemClock;
 pub use handle::{Handle, OperateError, PublishError, StartError, StartRequest, Started};
 pub use held_keys::{HeldKeys, LaterEvents, WAITS};
+pub use journal_tools::ToolError;
 pub use start::{Links, Options, Parts, StartupError};
 
 pub use crate::saga::Operation;

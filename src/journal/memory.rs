@@ -311,12 +311,32 @@ impl Journal for MemoryJournal {
         Stats { queue_len: inner.queue.len() as u64, ..inner.stats }
     }
 
+    fn path(&self) -> Option<&std::path::Path> {
+        None
+    }
+
+    fn verify(&self) -> Result<super::sled_store::VerifyReport, Error> {
+        Err(no_directory())
+    }
+
+    fn backup(&self, _: &std::path::Path) -> Result<super::sled_store::BackupReport, Error> {
+        Err(no_directory())
+    }
+
+    fn export(&self, _: &mut dyn std::io::Write) -> Result<u64, Error> {
+        Err(no_directory())
+    }
+
     fn close(&self) -> BoxFuture<'static, Result<(), Error>> {
         let mut inner = self.lock();
         inner.release(usize::MAX);
         inner.close(Error::Closed);
         Box::pin(std::future::ready(Ok(())))
     }
+}
+
+fn no_directory() -> Error {
+    Error::Refused { path: "memory".into(), reason: "this journal is in memory: there are no files".to_owned() }
 }
 
 #[cfg(test)]

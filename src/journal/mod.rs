@@ -261,6 +261,27 @@ pub trait Journal: Send + Sync + 'static {
     /// Returns the figures.
     fn stats(&self) -> Stats;
 
+    /// Returns the directory that it lies in; none in memory.
+    fn path(&self) -> Option<&std::path::Path>;
+
+    /// Reads everything while it is in use and says what is wrong. Blocks.
+    ///
+    /// # Errors
+    /// [`Error`] when it cannot be read at all.
+    fn verify(&self) -> Result<sled_store::VerifyReport, Error>;
+
+    /// Backs it up while it is in use, into a directory that does not exist yet. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when the directory is there, and [`Error::Io`].
+    fn backup(&self, to: &std::path::Path) -> Result<sled_store::BackupReport, Error>;
+
+    /// Exports it while it is in use; returns the number of lines. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] where a record cannot be read, [`Error::Io`] when the output cannot be written.
+    fn export(&self, out: &mut dyn std::io::Write) -> Result<u64, Error>;
+
     /// Writes HEAD, syncs and closes; nothing may be committed afterwards.
     fn close(&self) -> BoxFuture<'static, Result<(), Error>>;
 }

@@ -10,6 +10,7 @@ use crate::api::runs::{COMMANDS, STATES};
 use crate::api::schemas;
 
 mod event_side;
+mod journal_side;
 
 /// `GET /openapi.json`
 pub async fn serve() -> Response {
@@ -42,7 +43,7 @@ pub fn document() -> Value {
             &[run_id(), header_parameter("Last-Event-ID", "the last sequence seen")]) },
         "/api/v1/stream": { "get": stream("streamAll", "Follows all runs from now on: `fact` events", &[]) },
     });
-    for (path, operations) in event_side::paths() {
+    for (path, operations) in event_side::paths().into_iter().chain(journal_side::paths()) {
         paths[path] = operations;
     }
     for (command, path) in COMMANDS {

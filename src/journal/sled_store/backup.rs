@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::head::Head;
 use super::janitor::keys_dir;
@@ -17,7 +17,7 @@ use super::{Options, SledJournal};
 use crate::journal::Error;
 
 /// What was copied.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BackupReport {
     pub from: PathBuf,
     pub to: PathBuf,
@@ -48,7 +48,7 @@ pub fn backup(path: &Path, to: &Path) -> Result<BackupReport, Error> {
         return Err(Error::damaged(&path.join("HEAD"), "it is not there: this is no journal, or a damaged one"));
     }
     let (journal, _) = SledJournal::open(Options::keeping_all(path))?;
-    journal.backup(to)
+    journal.backup_in_use(to)
 }
 
 impl SledJournal {
@@ -57,7 +57,7 @@ impl SledJournal {
     ///
     /// # Errors
     /// [`Error::Refused`] when the directory is there, and [`Error::Io`].
-    pub fn backup(&self, to: &Path) -> Result<BackupReport, Error> {
+    pub(super) fn backup_in_use(&self, to: &Path) -> Result<BackupReport, Error> {
         refuse_existing(to)?;
         // Nothing is sealed, merged or removed while its files are copied.
         let quiet = self.shared.quiet();

@@ -107,7 +107,7 @@ pub fn export(path: &Path, out: &mut dyn Write) -> Result<u64, Error> {
         return Err(Error::damaged(&path.join("HEAD"), "it is not there: this is no journal, or a damaged one"));
     }
     let (journal, _) = SledJournal::open(Options::keeping_all(path))?;
-    journal.export(out)
+    journal.export_in_use(out)
 }
 
 impl SledJournal {
@@ -116,7 +116,7 @@ impl SledJournal {
     ///
     /// # Errors
     /// [`Error::Damaged`] where a record cannot be read, [`Error::Io`] when the output cannot be written.
-    pub fn export(&self, out: &mut dyn Write) -> Result<u64, Error> {
+    pub(super) fn export_in_use(&self, out: &mut dyn Write) -> Result<u64, Error> {
         let quiet = self.shared.quiet();
         let (head, view) = self.shared.snapshot();
         let mut lines = 0;

@@ -43,6 +43,21 @@ impl DirectoryLock {
     }
 }
 
+/// True while a process holds a data directory.
+///
+/// # Errors
+/// [`Error::Io`] when the lock cannot be looked at.
+pub fn is_in_use(dir: &Path) -> Result<bool, Error> {
+    if !dir.join("lock").exists() {
+        return Ok(false);
+    }
+    match DirectoryLock::take(dir) {
+        Ok(_) => Ok(false),
+        Err(Error::Locked { .. }) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

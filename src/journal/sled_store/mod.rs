@@ -45,6 +45,7 @@ mod writer;
 
 pub use backup::{BackupReport, backup, restore};
 pub use export::export;
+pub use lock::is_in_use;
 pub use store::Sync;
 pub use verify::{GenerationReport, VerifyReport, verify};
 
@@ -238,6 +239,22 @@ impl Journal for SledJournal {
         let queue_len = self.shared.queue().requests.len() as u64;
         let disk_bytes = self.shared.disk_bytes();
         Stats { queue_len, disk_bytes, ..*self.shared.stats() }
+    }
+
+    fn path(&self) -> Option<&std::path::Path> {
+        Some(&self.shared.path)
+    }
+
+    fn verify(&self) -> Result<VerifyReport, Error> {
+        self.verify_in_use()
+    }
+
+    fn backup(&self, to: &std::path::Path) -> Result<BackupReport, Error> {
+        self.backup_in_use(to)
+    }
+
+    fn export(&self, out: &mut dyn std::io::Write) -> Result<u64, Error> {
+        self.export_in_use(out)
     }
 
     fn close(&self) -> BoxFuture<'static, Result<(), Error>> {

@@ -6,7 +6,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::SledJournal;
 use super::fold::{CommitCheck, each_record};
@@ -26,7 +26,7 @@ use crate::journal::record::Record;
 const RUNS_NAMED: usize = 20;
 
 /// What a journal holds, and what is wrong with it.
-#[derive(Debug, Default, Clone, Serialize)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct VerifyReport {
     pub path: PathBuf,
     pub generations: Vec<GenerationReport>,
@@ -39,7 +39,7 @@ pub struct VerifyReport {
 }
 
 /// One generation's content.
-#[derive(Debug, Default, Clone, Serialize)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct GenerationReport {
     pub number: u64,
     pub first_commit: u64,
@@ -111,7 +111,7 @@ impl SledJournal {
     ///
     /// # Errors
     /// [`Error::Io`]; everything else is a finding in the report.
-    pub fn verify(&self) -> Result<VerifyReport, Error> {
+    pub(super) fn verify_in_use(&self) -> Result<VerifyReport, Error> {
         let quiet = self.shared.quiet();
         let (head, view) = self.shared.snapshot();
         let mut verifier = Verifier::new(&self.shared.path, head);
