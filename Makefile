@@ -1,7 +1,7 @@
 # Every target can be run on a fresh machine that has Rust; each says what it does before it does it.
 CARGO ?= cargo
 
-.PHONY: help demo test check bench nats planted sim
+.PHONY: help demo test check bench nats planted sim power-cuts damage fuzz soak
 
 help:
 	@echo 'make demo    find or fetch nats-server, build, show the product in a minute'
@@ -10,6 +10,10 @@ help:
 	@echo 'make bench   find or fetch nats-server, build for speed, measure (about two minutes)'
 	@echo 'make sim     random sagas and faults against the core: SIM_RUNS=100000 make sim'
 	@echo 'make planted plant one mistake after the other into core, coordinator and journal; each must be found'
+	@echo 'make power-cuts  cut the power of the journal and of NATS: N=100 make power-cuts'
+	@echo 'make damage  damaged stores: N=10000 make damage'
+	@echo 'make fuzz    texts and bytes that nobody would send: N=100000 make fuzz'
+	@echo 'make soak    half load with a fault every 30 s: HOURS=1 make soak'
 	@echo 'make nats    find or fetch nats-server, nothing else'
 
 nats:
@@ -24,8 +28,9 @@ demo: nats
 
 test: nats
 	@echo '==> cargo test: units, simulation, and the real binary with a real nats-server'
-	@rm -f "$${CARGO_TARGET_DIR:-target}/skipped.txt"
+	@rm -f "$${CARGO_TARGET_DIR:-target}/skipped.txt" "$${CARGO_TARGET_DIR:-target}/counted.txt"
 	@$(CARGO) test --no-fail-fast
+	@cat "$${CARGO_TARGET_DIR:-target}/counted.txt"
 	@if [ -s "$${CARGO_TARGET_DIR:-target}/skipped.txt" ]; then cat "$${CARGO_TARGET_DIR:-target}/skipped.txt"; else echo 'nothing was skipped'; fi
 
 sim:
@@ -35,6 +40,23 @@ sim:
 planted:
 	@echo '==> planted mistakes: each is found within some seeds, about ten seconds, by the promise that is named'
 	@$(CARGO) test --features planted --test sim planted -- --nocapture
+
+power-cuts: nats
+	@echo '==> power cuts: half of them of the journal, half of NATS; root may mount what is needed'
+	@POWER_CUTS=$${N:-100} $(CARGO) test --test it power_cut -- --nocapture --test-threads 1
+
+damage:
+	@echo '==> damaged stores: each opens whole, or refuses and says which file'
+	@DAMAGED_STORES=$${N:-10000} $(CARGO) test --test it no_damage_loses -- --nocapture
+
+fuzz:
+	@echo '==> fuzzing: saga files, expressions, records, events, headers, names, schemas'
+	@FUZZ_CASES=$${N:-100000} PROPTEST_CASES=$${N:-100000} $(CARGO) test --release --lib -- fuzz differential record_tests
+	@FUZZ_CASES=$${N:-100000} $(CARGO) test --release --test sim fuzz
+
+soak: nats
+	@echo '==> soak: half of the load that this machine takes, a fault every 30 s'
+	@SOAK_MINUTES=$$(awk "BEGIN { print 60 * $${HOURS:-1} }") $(CARGO) test --release --test it half_load -- --nocapture
 
 check:
 	@echo '==> formatting, lints'

@@ -135,6 +135,12 @@ pub fn check(event: &Event) -> Result<(), String> {
     if event.id.is_empty() || event.source.is_empty() {
         return Err("`id` and `source` must not be empty".to_owned());
     }
+    // What would not be read back is not sent (issue 3).
+    for (name, uri) in [("source", Some(&event.source)), ("dataschema", event.dataschema.as_ref())] {
+        if uri.is_some_and(|uri| uri.chars().any(char::is_whitespace)) {
+            return Err(format!("`{name}` holds white space, which no URI does"));
+        }
+    }
     Ok(())
 }
 

@@ -79,6 +79,8 @@ fn source() -> impl Strategy<Value = String> {
 }
 
 fn config(cases: u32) -> Config {
+    // `make fuzz` asks for more.
+    let cases = std::env::var("FUZZ_CASES").map_or(cases, |cases| cases.parse().expect("FUZZ_CASES is a number"));
     Config { cases, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() }
 }
 

@@ -8,6 +8,7 @@ use backstitch::failpoint::{ALL, VARIABLE};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::checker;
+use crate::counted::count;
 use crate::load::Load;
 use crate::rig::{Rig, alone};
 
@@ -75,7 +76,7 @@ async fn a_kill_at_every_named_place_loses_nothing() {
     assert_eq!(checker::wrong(&rig, &ends).await, Vec::<String>::new());
     let aside = checker::dead_letters(&rig).await;
     assert!(aside >= load.poison, "{aside} of {} messages that are no events were put aside", load.poison);
-    println!("{} failpoints, each passed and killed at; {} orders, all completed", ALL.len(), ends.len());
+    count(&format!("{} failpoints, each passed and killed at; {} orders, all completed", ALL.len(), ends.len()));
     assert!(ALL.len() >= 20);
     rig.stop().await;
 }

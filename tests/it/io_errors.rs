@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::checker;
+use crate::counted::count;
 use crate::load::Load;
 use crate::rig::{LONG, Rig, alone};
 use crate::skip::skip;
@@ -75,7 +76,10 @@ async fn a_disk_that_refuses_ends_the_process_and_loses_nothing() {
         rig.orchestrator.start().await.unwrap();
         let ends = load.ended(&rig).await.clone();
         assert_eq!(checker::wrong(&rig, &ends).await, Vec::<String>::new(), "{call} {errno}");
-        println!("{call} fails with {errno} after {after} calls: ended by itself; {} runs ended after it", ends.len());
+        count(&format!(
+            "{call} fails with {errno} after {after} calls: ended by itself; {} runs ended after it",
+            ends.len()
+        ));
         rig.stop().await;
     }
 }

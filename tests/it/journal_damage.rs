@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use backstitch::journal::{Change, Journal, SledJournal};
 
+use crate::counted::count;
 use crate::journal_support::*;
 
 const CHILD_DIR: &str = "JOURNAL_DAMAGE_CHILD_DIR";
@@ -148,7 +149,18 @@ enum Hurt {
     Zero(u64),
     Cut(u64),
     Remove,
+    /// The page from here is overwritten with the one before it, as a disk that mixes up addresses does.
+    Misplaced(u64),
+    /// Bytes of another file behind the end.
+    Longer,
+    /// A snapshot that sled did not finish, beside this file.
+    LeftOver,
 }
+
+/// Stores that are mutated in all; more with `DAMAGED_STORES=…`.
+const STORES: usize = 1_000;
+/// Two cores: one opens while the other copies.
+const WORKERS: usize = 2;
 
 fn hurt(path: &Path, how: Hurt) {
     let file = File::options().read(true).write(true).open(path).unwrap();
@@ -164,6 +176,17 @@ fn hurt(path: &Path, how: Hurt) {
         }
         Hurt::Cut(length) => file.set_len(length).unwrap(),
         Hurt::Remove => fs::remove_file(path).unwrap(),
+        Hurt::Misplaced(at) => {
+            let mut page = vec![0; 4_096];
+            let count = file.read_at(&mut page, at.saturating_sub(4_096)).unwrap();
+            let room = file.metadata().unwrap().len().saturating_sub(at);
+            file.write_all_at(&page[..count.min(usize::try_from(room).unwrap())], at).unwrap();
+        }
+        Hurt::Longer => {
+            let length = file.metadata().unwrap().len();
+            file.write_all_at(&[0x5a; 700], length).unwrap();
+        }
+        Hurt::LeftOver => fs::write(path.with_file_name("snap.00000000000004FF.generating"), b"half").unwrap(),
     }
 }
 
@@ -177,6 +200,25 @@ fn ways(length: u64) -> Vec<Hurt> {
         ways.extend((0..3).map(|part| Hurt::Zero(length * part / 3 / 4_096 * 4_096)));
     }
     ways
+}
+
+/// A file and a way to hurt it, drawn by a generator of its own: the same stores in every run.
+fn draw(files: &[(PathBuf, u64)], seed: &mut u64) -> (PathBuf, Hurt) {
+    let mut below = |bound: u64| {
+        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*seed >> 33) % bound.max(1)
+    };
+    let (name, length) = &files[usize::try_from(below(files.len() as u64)).unwrap()];
+    let how = match below(20) {
+        0..8 => Hurt::Flip(below(*length)),
+        8..12 => Hurt::Zero(below(*length) / 4_096 * 4_096),
+        12..16 => Hurt::Cut(below(*length)),
+        16 | 17 => Hurt::Misplaced(below(*length) / 4_096 * 4_096),
+        18 => Hurt::Longer,
+        _ => Hurt::LeftOver,
+    };
+    // An empty file has no byte to flip.
+    (name.clone(), if *length == 0 { Hurt::Longer } else { how })
 }
 
 fn check(results: &mut BTreeMap<&'static str, usize>, what: &str, dir: &Path) {
@@ -210,15 +252,39 @@ async fn no_damage_loses_anything_silently() {
             damage.extend(ways(fs::metadata(&path).unwrap().len()).into_iter().map(|how| (name.clone(), how)));
         }
     }
-    let mut results = BTreeMap::new();
-    let hurt_dir = dir.path().join("hurt");
-    for (name, how) in damage {
-        copy_tree(&whole, &hurt_dir);
-        hurt(&hurt_dir.join(&name), how);
-        check(&mut results, &format!("{} {how:?}", name.display()), &hurt_dir);
-        fs::remove_dir_all(&hurt_dir).unwrap();
+    let kinds = damage.len();
+    let lengths: Vec<(PathBuf, u64)> = files(&whole)
+        .into_iter()
+        .map(|path| (path.strip_prefix(&whole).unwrap().to_owned(), fs::metadata(&path).unwrap().len()))
+        .filter(|(name, _)| name != Path::new("lock"))
+        .collect();
+    let stores = std::env::var("DAMAGED_STORES").map_or(STORES, |stores| stores.parse().unwrap());
+    let mut seed = 3;
+    while damage.len() < stores {
+        damage.push(draw(&lengths, &mut seed));
     }
-    println!("{} kinds of damage: {results:?}", results.values().sum::<usize>());
+    let results = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..WORKERS)
+            .map(|worker| {
+                let (damage, whole, hurt_dir) = (&damage, &whole, dir.path().join(format!("hurt-{worker}")));
+                scope.spawn(move || {
+                    let mut results = BTreeMap::new();
+                    for (name, how) in damage.iter().skip(worker).step_by(WORKERS) {
+                        copy_tree(whole, &hurt_dir);
+                        hurt(&hurt_dir.join(name), *how);
+                        check(&mut results, &format!("{} {how:?}", name.display()), &hurt_dir);
+                        fs::remove_dir_all(&hurt_dir).unwrap();
+                    }
+                    results
+                })
+            })
+            .collect();
+        workers.into_iter().map(|worker| worker.join().unwrap()).fold(BTreeMap::new(), |mut sum, results| {
+            results.into_iter().for_each(|(word, count)| *sum.entry(word).or_default() += count);
+            sum
+        })
+    });
+    count(&format!("{} damaged stores, {kinds} of them by hand: {results:?}", results.values().sum::<usize>()));
     assert!(results["WHOLE"] > 10 && results["REFUSED"] > 10, "{results:?}");
 }
 

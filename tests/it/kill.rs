@@ -18,6 +18,7 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::checker;
+use crate::counted::count;
 use crate::rig::{LONG, Rig, SAGA, alone, order, run_of};
 
 /// A kill with fewer calls under way does not count.
@@ -175,7 +176,7 @@ async fn every_acknowledged_start_ends_whatever_is_killed() {
     let _alone = alone().await;
     let bout = bout("kill", &[], RUNS, KILLS).await;
 
-    println!("kills with calls in flight: {:?}", bout.kills);
+    count(&format!("kills with calls in flight: {:?}", bout.kills));
     assert!(bout.kills.len() >= KILLS, "only {} kills with {IN_FLIGHT_MIN} calls in flight", bout.kills.len());
     assert_eq!(bout.acknowledged.len(), RUNS, "every start was acknowledged in the end");
     for (order, run) in &bout.acknowledged {

@@ -8,6 +8,7 @@ use async_nats::jetstream;
 use backstitch::cli::client::StartBody;
 
 use crate::checker::{self, Ends};
+use crate::counted::count;
 use crate::load::publish;
 use crate::rig::{Rig, SAGA, alone, order, run_of, until};
 
@@ -48,7 +49,7 @@ async fn nats_goes_wrong_and_every_accepted_run_ends() {
         }
         assert!(ends.values().all(|(_, end)| end == "completed"), "{trouble:?}: {ends:?}");
         assert_eq!(checker::wrong(&rig, &ends).await, Vec::<String>::new(), "{trouble:?}");
-        println!("NATS {trouble:?}: {} runs ended and told", ends.len());
+        count(&format!("NATS {trouble:?}: {} runs ended and told", ends.len()));
         rig.stop().await;
     }
 }

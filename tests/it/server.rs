@@ -24,6 +24,8 @@ pub struct Setup {
 /// One server. Dropping it kills the process and removes the store.
 pub struct NatsServer {
     setup: Setup,
+    /// Where its store lies, if not beside its configuration.
+    store: Option<PathBuf>,
     dir: TempDir,
     /// Client and monitoring port, kept over restarts; 0 before the first start.
     ports: (u16, u16),
@@ -39,8 +41,13 @@ impl NatsServer {
 
     /// Starts a server as the setup says.
     pub fn start_with(setup: Setup) -> Self {
+        Self::start_in(setup, None)
+    }
+
+    /// Starts a server whose store lies in a given directory.
+    pub fn start_in(setup: Setup, store: Option<PathBuf>) -> Self {
         let dir = tempfile::Builder::new().prefix("backstitch-nats").tempdir().unwrap();
-        let mut server = Self { setup, dir, ports: (0, 0), child: None, log: Arc::default() };
+        let mut server = Self { setup, store, dir, ports: (0, 0), child: None, log: Arc::default() };
         server.start_again();
         server
     }
@@ -126,7 +133,7 @@ impl NatsServer {
     }
 
     fn store(&self) -> PathBuf {
-        self.dir.path().join("jetstream")
+        self.store.clone().unwrap_or_else(|| self.dir.path().join("jetstream"))
     }
 
     fn pid(&self) -> Pid {

@@ -2,10 +2,14 @@
 //!
 //! `SIM_SEED=… cargo test --test sim random` repeats one run and tells its story.
 
+#[path = "../it/counted.rs"]
+mod counted;
 mod frozen;
+mod fuzz;
 mod gallery;
 mod generate;
 mod invariants;
+mod journal;
 mod nested;
 mod observe;
 #[cfg(feature = "planted")]

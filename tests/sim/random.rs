@@ -218,11 +218,11 @@ fn random_runs_keep_every_promise() {
         }
     }
     let seconds = begun.elapsed().as_secs_f64();
-    println!(
+    crate::counted::count(&format!(
         "{runs} runs, {events} events, {crashes} crashes in {seconds:.1} s: {:.0} runs/s; ends {ends:?}; mix {mix:?}; {} (state, input) pairs",
         runs as f64 / seconds,
         pairs.len()
-    );
+    ));
     if one_seed.is_none() {
         for kind in ["call", "emit", "set", "wait", "switch", "if", "fail", "pivot"] {
             let share = mix.get(kind).copied().unwrap_or_default() * 100 / runs;

@@ -40,7 +40,7 @@ fn random_lives_keep_every_promise() {
             *sum.entry(name).or_default() += count;
         }
     }
-    println!("shell: {sum:?} in {:.1} s", begun.elapsed().as_secs_f64());
+    crate::counted::count(&format!("shell: {sum:?} in {:.1} s", begun.elapsed().as_secs_f64()));
     if one_seed.is_none() {
         for name in ["crash with commits held", "crash", "drain", "failed journal", "outage", "conflict", "poison"] {
             assert!(sum.get(name).is_some_and(|count| *count > 0), "no {name} was drawn: {sum:?}");

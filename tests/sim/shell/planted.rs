@@ -1,17 +1,20 @@
 //! Every mistake that can be planted into the coordinator is found by a random story: `make planted`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::PoisonError;
 use std::time::Instant;
 
 use backstitch::planted::{COORDINATOR, plant};
 
 use super::story::tell;
+use crate::planted::PLANTING;
 
 /// Stories in which a mistake may stay hidden: about ten seconds.
 const SEEDS: u64 = 400;
 
 #[test]
 fn every_planted_mistake_of_the_coordinator_is_found() {
+    let _planting = PLANTING.lock().unwrap_or_else(PoisonError::into_inner);
     for seed in 1..40 {
         assert_eq!(tell(seed).0, Vec::<String>::new(), "seed {seed} without a mistake");
     }
