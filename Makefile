@@ -1,7 +1,7 @@
 # Every target can be run on a fresh machine that has Rust; each says what it does before it does it.
 CARGO ?= cargo
 
-.PHONY: help demo test check bench nats planted sim power-cuts damage fuzz soak
+.PHONY: help demo test check bench nats jaeger promtool planted sim power-cuts damage fuzz soak
 
 help:
 	@echo 'make demo    find or fetch nats-server, build, show the product in a minute'
@@ -15,10 +15,20 @@ help:
 	@echo 'make fuzz    texts and bytes that nobody would send: N=100000 make fuzz'
 	@echo 'make soak    half load with a fault every 30 s: HOURS=1 make soak'
 	@echo 'make nats    find or fetch nats-server, nothing else'
+	@echo 'make jaeger  find Jaeger, or build it from its Go module (four to eight minutes); the tests then read traces back from it'
+	@echo 'make promtool  find promtool, or take it out of a Debian package; the tests then check the alert rules with it'
 
 nats:
 	@echo '==> nats-server: looking in the PATH and in .tools/bin, else fetching a pinned one into .tools/bin'
 	@scripts/get-nats-server
+
+jaeger:
+	@echo '==> jaeger: looking in the PATH and in .tools/bin, else building it from its Go module into .tools/bin'
+	@scripts/get-jaeger
+
+promtool:
+	@echo '==> promtool: looking in the PATH and in .tools/bin, else taking it out of Debian'"'"'s package into .tools/bin'
+	@scripts/get-promtool
 
 demo: nats
 	@echo '==> building (the first build takes a few minutes)'
@@ -28,10 +38,11 @@ demo: nats
 
 test: nats
 	@echo '==> cargo test: units, simulation, and the real binary with a real nats-server'
-	@rm -f "$${CARGO_TARGET_DIR:-target}/skipped.txt" "$${CARGO_TARGET_DIR:-target}/counted.txt"
+	@rm -f "$${CARGO_TARGET_DIR:-target}/skipped.txt" "$${CARGO_TARGET_DIR:-target}/counted.txt" "$${CARGO_TARGET_DIR:-target}/traces.txt"
 	@$(CARGO) test --no-fail-fast
 	@cat "$${CARGO_TARGET_DIR:-target}/counted.txt"
 	@if [ -s "$${CARGO_TARGET_DIR:-target}/skipped.txt" ]; then cat "$${CARGO_TARGET_DIR:-target}/skipped.txt"; else echo 'nothing was skipped'; fi
+	@cat "$${CARGO_TARGET_DIR:-target}/traces.txt"
 
 sim:
 	@echo '==> simulation, optimised; SIM_SEED=n repeats one run and tells its story'

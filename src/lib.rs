@@ -6,6 +6,7 @@ pub mod definition;
 pub mod envelope;
 pub mod expression;
 pub mod id;
+pub mod notify;
 pub mod payload;
 pub mod planted;
 pub mod problem;

@@ -6,6 +6,17 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+/// Upper ends of the buckets that latencies are counted in, in microseconds: from a fast disk's sync to a
+/// call that times out. Whoever counts and whoever shows use the same.
+pub const LATENCY_BUCKETS_US: [u64; 12] =
+    [250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 500_000, 1_000_000, 5_000_000, 30_000_000];
+
+/// Returns the bucket of a latency; the last, one more, is for all that is longer.
+#[must_use]
+pub fn latency_bucket(micros: u64) -> usize {
+    LATENCY_BUCKETS_US.partition_point(|end| *end < micros)
+}
+
 /// Milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -59,13 +59,10 @@ pub fn binary(headers: &HeaderMap, data: &[u8]) -> Result<Event, Vec<String>> {
 
 /// Returns the trace that a request's headers continue.
 pub fn trace(headers: &HeaderMap) -> Option<TraceContext> {
-    let mut parents = headers.get_all("traceparent").iter();
-    let parent = parents.next()?.to_str().ok()?;
-    if parents.next().is_some() {
-        return None; // W3C section 3.2: several of them are none
-    }
-    let states: Vec<&str> = headers.get_all("tracestate").iter().filter_map(|value| value.to_str().ok()).collect();
-    TraceContext::parse(parent, Some(&states.join(",")).filter(|state| !state.is_empty()).map(String::as_str))
+    let texts = |name: &str| headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default());
+    let baggage: Vec<&str> = texts("baggage").collect();
+    let context = TraceContext::of_headers(texts("traceparent"), texts("tracestate"))?;
+    Some(TraceContext { baggage: Some(baggage.join(",").into()).filter(|_| !baggage.is_empty()), ..context })
 }
 
 /// Makes the answer to what is no event: every mistake, in a batch with the event's place.

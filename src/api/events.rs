@@ -13,12 +13,14 @@ use super::body::{self, Asked, Segment};
 use super::cloud_event::{self, Mode, refused};
 use super::problem::ApiError;
 use super::routes::Api;
-use super::span::RequestSpan;
+use super::span::{Began, RequestSpan};
 use super::wire::{Accepted, EventOptions};
+use crate::coordinator::published_span;
 use crate::envelope::{Event, structured};
 use crate::id::EventType;
 use crate::payload::Payload;
 use crate::time::Clock;
+use crate::trace_context::TraceContext;
 
 /// The source of events that name none.
 const SOURCE_DEFAULT: &str = "/backstitch/api";
@@ -44,7 +46,7 @@ pub async fn publish(
         };
         value.map(|text| body::check_text(name, &text).map(|()| text)).transpose()
     };
-    let request = RequestSpan::open("POST /api/v1/events/{type}", &headers);
+    let request = RequestSpan::open(api.handle.span_sink(), "POST /api/v1/events/{type}", &headers);
     let event = Event {
         id: pick("id", options.id, &["ce-id", "idempotency-key"])?.unwrap_or_else(|| Uuid::now_v7().to_string()),
         source: pick("source", options.source, &["ce-source"])?.unwrap_or_else(|| SOURCE_DEFAULT.to_owned()),
@@ -55,16 +57,19 @@ pub async fn publish(
         correlation_id: pick("correlation_id", options.correlation_id, &["ce-correlationid", "correlation-id"])?,
         causation_id: pick("causation_id", None, &["ce-causationid"])?,
         partition_key: pick("key", options.key, &["ce-partitionkey"])?,
-        trace: request.trace.clone(),
+        trace: Some(request.trace()),
         extensions: std::collections::BTreeMap::new(),
         data,
     };
-    if let Some(id) = &event.correlation_id {
-        request.span.record("correlation.id", id);
-    }
-    let accepted = publish_all(&api, vec![event], Several::One).instrument(request.span.clone()).await;
-    request.answered(accepted.as_ref().map(|_| StatusCode::ACCEPTED));
+    let began = began(&event);
+    let accepted = publish_all(&api, vec![event], Several::One).instrument(request.log.clone()).await;
+    request.answered(accepted.as_ref().map(|_| StatusCode::ACCEPTED), &began);
     Ok((StatusCode::ACCEPTED, Json(accepted?.pop())).into_response())
+}
+
+fn began(event: &Event) -> Began {
+    let first = event.trace.as_ref().map(|trace| trace.with_span(published_span(event)));
+    Began { first, run: None, correlation_id: event.correlation_id.clone() }
 }
 
 fn text_header(headers: &HeaderMap, names: &[&str]) -> Result<Option<String>, ApiError> {
@@ -99,16 +104,21 @@ pub async fn publish_cloud_events(
     let mut requests = Vec::with_capacity(events.len());
     let events = events.into_iter().map(|mut event| {
         // An event's own trace comes before the request's: it may be forwarded for others.
-        let request = RequestSpan::continuing("POST /api/v1/events", event.trace.take().or_else(|| caller.clone()));
-        event.trace.clone_from(&request.trace);
+        let own = event
+            .trace
+            .take()
+            .map(|own| TraceContext { baggage: caller.as_ref().and_then(|caller| caller.baggage.clone()), ..own });
+        let caller = own.or_else(|| caller.clone());
+        let request = RequestSpan::continuing(api.handle.span_sink(), "POST /api/v1/events", caller);
+        event.trace = Some(request.trace());
         event.time.get_or_insert_with(|| api.clock.now().to_string());
-        requests.push(request);
+        requests.push((request, began(&event)));
         event
     });
     let events = events.collect();
     let accepted = publish_all(&api, events, if batch { Several::Batch } else { Several::One }).await;
     let answered = accepted.as_ref().map(|_| StatusCode::ACCEPTED);
-    requests.iter().for_each(|request| request.answered(answered));
+    requests.iter().for_each(|(request, began)| request.answered(answered, began));
     let mut accepted = accepted?;
     if batch {
         return Ok((StatusCode::ACCEPTED, Json(accepted)).into_response());

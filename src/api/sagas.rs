@@ -14,10 +14,10 @@ use super::body::{self, Asked, Segment};
 use super::problem::ApiError;
 use super::routes::Api;
 use super::runs;
-use super::span::RequestSpan;
+use super::span::{Began, RequestSpan};
 use super::wire::{StartBody, StartedBody};
 use crate::coordinator::view::{RunView, SagaView};
-use crate::coordinator::{StartError, StartRequest, Started};
+use crate::coordinator::{StartError, StartRequest, Started, anchor_span};
 use crate::id::{RunId, SagaName};
 use crate::time::Span;
 
@@ -86,17 +86,18 @@ pub async fn start(
         text.as_deref().map_or(Ok(()), |text| body::check_text(what, text))?;
     }
     let Ok(saga) = SagaName::parse(&name) else { return Err(unknown_saga(&api, &name).await) };
-    let span = RequestSpan::open("POST /api/v1/sagas/{name}/runs", &headers);
+    let span = RequestSpan::open(api.handle.span_sink(), "POST /api/v1/sagas/{name}/runs", &headers);
     let request = StartRequest {
         saga,
         version: asked.version,
         input: asked.input,
         key: asked.key,
         correlation_id: asked.correlation_id,
-        trace: span.trace.clone(),
+        trace: Some(span.trace()),
     };
-    let answer = begin(&api, request, wait, &span).instrument(span.span.clone()).await;
-    span.answered(answer.as_ref().map(Response::status));
+    let mut began = Began { correlation_id: request.correlation_id.clone(), ..Began::default() };
+    let answer = begin(&api, request, wait, (&span, &mut began)).instrument(span.log.clone()).await;
+    span.answered(answer.as_ref().map(Response::status), &began);
     answer
 }
 
@@ -104,13 +105,16 @@ async fn begin(
     api: &Api,
     request: StartRequest,
     wait: Option<Duration>,
-    span: &RequestSpan,
+    (span, began): (&RequestSpan, &mut Began),
 ) -> Result<Response, ApiError> {
     let (run, created) = match api.handle.start(request).await? {
         Started::Created(run) => (run, true),
         Started::Existing(run) => (run, false),
     };
-    span.span.record("saga.run", tracing::field::display(run));
+    span.log.record("run", tracing::field::display(run));
+    began.run = Some(run.to_string());
+    // A run that there was already has a trace of its own.
+    began.first = created.then(|| span.trace().with_span(anchor_span(run)));
     let location = [(header::LOCATION, format!("/api/v1/runs/{run}"))];
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     let Some(wait) = wait else {

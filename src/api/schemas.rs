@@ -137,6 +137,7 @@ mod tests {
             key: None,
             correlation_id: "c".into(),
             trace_id: "t".into(),
+            linked_traces: Vec::new(),
             input: Payload::null(),
             output: None,
             error: failure(),

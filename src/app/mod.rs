@@ -144,7 +144,11 @@ pub async fn run(plan: Plan) -> Result<(), Error> {
     let schemas: Arc<dyn EventSchemas> = Arc::new(Schemas(loaded.registry.clone()));
     let stop = CancellationToken::new();
     let (events, links) = event_side(&config, &bus, schemas, &stop)?;
-    let handle = coordinate(&config, loaded, (journal, recovered), bus.clone(), &telemetry, links).await?;
+    let metrics = Arc::default();
+    let handle = coordinate(&config, loaded, (journal, recovered), bus.clone(), (&telemetry, &metrics), links).await?;
+    if let (Some(every), Some(pusher)) = (config.telemetry.metrics_every, telemetry.pusher()) {
+        tokio::spawn(figures::push(handle.clone(), metrics, pusher, every.to_std()));
+    }
 
     events.start();
     let api = tokio::spawn(crate::api::serve(listener, handle.clone(), events, options::api(&config), stop.clone()));
@@ -218,15 +222,19 @@ async fn coordinate(
     loaded: Loaded,
     (journal, recovered): (SledJournal, Recovered),
     bus: Arc<dyn Bus>,
-    telemetry: &Telemetry,
+    (telemetry, metrics): (&Telemetry, &Arc<telemetry::metrics::Metrics>),
     links: Links,
 ) -> Result<Handle, Error> {
     let connector = HttpConnector::new(loaded.services.clone())?;
     for (name, service) in load::stored_services(recovered.definitions.values(), &loaded.services) {
         connector.add(name, service)?;
     }
-    let metrics = Arc::default();
-    tokio::spawn(figures::carry(connector.clone(), Arc::clone(&metrics)));
+    let sources = figures::Sources {
+        connector: connector.clone(),
+        journal: config.journal.path.clone(),
+        free_bytes_min: config.journal.free_bytes_min,
+    };
+    tokio::spawn(figures::carry(sources, Arc::clone(metrics)));
     let parts = Parts {
         catalogue: loaded.catalogue,
         schemas: Arc::new(Schemas(loaded.registry)),
@@ -237,7 +245,7 @@ async fn coordinate(
         connector: Arc::new(connector),
         clock: Arc::new(SystemClock),
         spans: telemetry.spans(),
-        metrics,
+        metrics: Arc::clone(metrics),
         options: options::coordinator(config),
         links,
     };

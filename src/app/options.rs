@@ -12,6 +12,10 @@ pub fn telemetry(config: &Config) -> telemetry::Settings {
     let telemetry = &config.telemetry;
     telemetry::Settings {
         otlp: telemetry.otlp.clone(),
+        protocol: match telemetry.protocol {
+            config::OtlpProtocol::Grpc => telemetry::Protocol::Grpc,
+            config::OtlpProtocol::Http => telemetry::Protocol::Http,
+        },
         service: telemetry.service.clone(),
         sampling: telemetry.sampling,
         log: telemetry.log.clone(),
@@ -97,7 +101,33 @@ pub fn outboxes(config: &Config) -> Vec<events::outbox_reader::OutboxTable> {
 
 pub fn coordinator(config: &Config) -> coordinator::Options {
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let servers = config.services.iter().map(|(name, service)| {
+        let server = coordinator::Server {
+            url: service.url.to_string().trim_end_matches('/').to_owned(),
+            address: service.url.host().to_owned(),
+            port: service.url.port(),
+        };
+        (name.clone(), server)
+    });
+    let notify = &config.notify;
+    let kinds = [
+        (notify.parked, coordinator::NoticeKind::Parked),
+        (notify.compensated, coordinator::NoticeKind::Compensated),
+        (notify.dead_letters, coordinator::NoticeKind::DeadLetter),
+    ];
     coordinator::Options {
+        notices: coordinator::NoticePolicy {
+            kinds: kinds.into_iter().filter(|(on, _)| *on).map(|(_, kind)| kind).collect(),
+            events: notify.events,
+            // The configuration has looked at the address.
+            webhook: notify.webhook.clone().and_then(|url| crate::notify::Webhook::new(url).ok()),
+        },
+        traces: coordinator::TracePolicy {
+            link_after: config.telemetry.link_after,
+            baggage: config.telemetry.baggage.clone(),
+            failures: config.telemetry.failures,
+            servers: servers.collect(),
+        },
         shards: config.runs.workers.unwrap_or_else(cores),
         open_runs_max: config.runs.open_max as u64,
         ..coordinator::Options::default()

@@ -27,6 +27,9 @@ pub fn encode(event: &Event) -> RawMessage {
     // Instrumented subscribers that know nothing of CloudEvents look for the plain header.
     if let Some(trace) = &event.trace {
         headers.push(("traceparent".to_owned(), trace.traceparent()));
+        let others = [("tracestate", &trace.tracestate), ("baggage", &trace.baggage)];
+        let others = others.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text.as_deref()?.to_owned())));
+        headers.extend(others);
     }
     headers.push((MSG_ID.to_owned(), binary::encode(&format!("{}/{}", event.source, event.id))));
     RawMessage { subject: format!("{EVENTS}.{}", event.event_type), headers, payload: binary::body(event) }

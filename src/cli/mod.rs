@@ -25,6 +25,8 @@ mod runs;
 mod serve;
 mod server_events;
 mod show;
+mod timeline;
+mod trace;
 mod validate;
 
 use std::process::ExitCode;
@@ -45,6 +47,9 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+/// Jaeger's own web page on this machine.
+const JAEGER_DEFAULT: &str = "http://127.0.0.1:16686";
 
 /// How a command reaches the API.
 #[derive(Debug, Clone, clap::Args)]
@@ -95,11 +100,13 @@ enum Command {
     /// Lists runs, newest first.
     List(runs::ListArgs),
     /// Shows a run.
-    Show(runs::RunArgs),
+    Show(runs::ShowArgs),
     /// Follows one run, or all of them.
     Watch(runs::WatchArgs),
     /// Shows what has happened in a run, fact by fact.
     History(runs::RunArgs),
+    /// Shows everything under one correlation id: events, runs, calls, across sagas.
+    Trace(trace::Args),
     /// Lists the loaded sagas.
     Sagas(Listing),
 
@@ -189,6 +196,7 @@ async fn run(command: Command) -> Outcome {
         Command::Start(args) => runs::start(args).await,
         Command::List(args) => runs::list(args).await,
         Command::Show(args) => runs::show(args).await,
+        Command::Trace(args) => trace::run(args).await,
         Command::Watch(args) => runs::watch(args).await,
         Command::History(args) => runs::history(args).await,
         Command::Sagas(args) => sagas(args).await,

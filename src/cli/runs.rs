@@ -149,9 +149,26 @@ pub struct RunArgs {
     output: Output,
 }
 
-pub async fn show(args: RunArgs) -> Outcome {
-    let run = args.connection.client()?.run(args.run).await?;
-    print_run(&run, args.output)
+#[derive(Debug, clap::Args)]
+pub struct ShowArgs {
+    #[command(flatten)]
+    run: RunArgs,
+    /// Where Jaeger's page is, for the link.
+    #[arg(long, env = "BACKSTITCH_JAEGER_URL", default_value = super::JAEGER_DEFAULT, value_name = "URL")]
+    jaeger: String,
+}
+
+pub async fn show(args: ShowArgs) -> Outcome {
+    let ShowArgs { run: RunArgs { run, connection, output }, jaeger } = args;
+    let client = connection.client()?;
+    let view = client.run(run).await?;
+    if output.is_json() {
+        return print_run(&view, output);
+    }
+    show::run(&view)?;
+    show::timeline(&view, &client.history(run).await?)?;
+    show::trace_links(&view, &jaeger)?;
+    Ok(())
 }
 
 pub async fn history(args: RunArgs) -> Outcome {

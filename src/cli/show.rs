@@ -6,7 +6,8 @@ use comfy_table::Cell;
 use owo_colors::OwoColorize;
 
 use super::output::{coloured, line, print_table, state_cell, table};
-use crate::coordinator::view::{RunPage, RunView, SagaView, StepView};
+use super::timeline;
+use crate::coordinator::view::{HistoryEntry, RunPage, RunView, SagaView, StepView};
 use crate::problem::Problem;
 
 /// Payloads longer than this are cut in tables; `--output json` has them whole.
@@ -91,6 +92,30 @@ pub fn run(run: &RunView) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Prints what took how long in a run.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub fn timeline(run: &RunView, history: &[HistoryEntry]) -> io::Result<()> {
+    let bars = timeline::bars(history);
+    let Some(began) = timeline::millis(&run.started_at).filter(|_| !bars.is_empty()) else { return Ok(()) };
+    let ended = run.ended_at.as_deref().and_then(timeline::millis);
+    let until = ended.unwrap_or_else(|| jiff::Timestamp::now().as_millisecond());
+    line("")?;
+    line(format!("{}", format_args!("TIMELINE of {}", timeline::span(until - began)).bold()))?;
+    timeline::lines(&bars, began, until).into_iter().try_for_each(line)
+}
+
+/// Prints where a run's traces can be seen.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub fn trace_links(run: &RunView, jaeger: &str) -> io::Result<()> {
+    line("")?;
+    let traces = [&run.trace_id].into_iter().chain(&run.linked_traces);
+    traces.into_iter().try_for_each(|trace| line(format!("{}/trace/{trace}", jaeger.trim_end_matches('/'))))
 }
 
 fn step_row(step: &StepView) -> Vec<Cell> {

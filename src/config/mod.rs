@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use self::diagnostic::Diagnostic;
-use self::diagnostic::{TOKEN_NEEDED, UNREADABLE};
+use self::diagnostic::{TOKEN_NEEDED, UNREADABLE, VALUE};
 pub use self::outboxes::Outbox;
 use self::outside::{Nothing, Outside, System};
 use self::reader::Reader;
@@ -41,6 +41,7 @@ pub struct Config {
     pub journal: Journal,
     pub api: Api,
     pub telemetry: Telemetry,
+    pub notify: Notify,
     pub runs: Runs,
     pub secrets: Secrets,
     pub services: BTreeMap<ServiceName, Service>,
@@ -119,11 +120,25 @@ impl Api {
 pub struct Telemetry {
     /// None: no spans are sent.
     pub otlp: Option<String>,
+    pub protocol: OtlpProtocol,
     pub service: String,
     /// 0.0 to 1.0.
     pub sampling: f64,
+    /// Export runs that end badly, sampled or not.
+    pub failures: bool,
+    /// None: never.
+    pub link_after: Option<Span>,
+    pub baggage: Vec<String>,
+    /// None: metrics are not pushed.
+    pub metrics_every: Option<Span>,
     pub log: String,
     pub log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OtlpProtocol {
+    Grpc,
+    Http,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +147,17 @@ pub enum LogFormat {
     Auto,
     Text,
     Json,
+}
+
+/// Who is told of what needs a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notify {
+    pub parked: bool,
+    pub compensated: bool,
+    pub dead_letters: bool,
+    /// Events on the bus.
+    pub events: bool,
+    pub webhook: Option<Secret<String>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -197,6 +223,7 @@ fn sections(reader: &mut Reader<'_>, outside: &dyn Outside) -> Option<Config> {
     let journal = journal(reader);
     let api = api(reader);
     let telemetry = telemetry(reader);
+    let notify = notify(reader);
     let workers = reader.number("runs.workers", 0, 1_024) as usize;
     let runs = Runs {
         open_max: reader.number("runs.open_max", 1, 10_000_000) as usize,
@@ -206,7 +233,18 @@ fn sections(reader: &mut Reader<'_>, outside: &dyn Outside) -> Option<Config> {
     let subscriptions = subscriptions::subscriptions(reader, outside);
     let outboxes = outboxes::outboxes(reader);
     let secrets = Secrets { directory: reader.secrets.clone() };
-    Some(Config { nats, journal, api: api?, telemetry: telemetry?, runs, secrets, services, subscriptions, outboxes })
+    Some(Config {
+        nats,
+        journal,
+        api: api?,
+        telemetry: telemetry?,
+        notify,
+        runs,
+        secrets,
+        services,
+        subscriptions,
+        outboxes,
+    })
 }
 
 fn nats(reader: &mut Reader<'_>) -> Nats {
@@ -277,6 +315,7 @@ fn api(reader: &mut Reader<'_>) -> Option<Api> {
 
 fn telemetry(reader: &mut Reader<'_>) -> Option<Telemetry> {
     let formats = [("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let protocols = [("grpc", OtlpProtocol::Grpc), ("http/protobuf", OtlpProtocol::Http)];
     let otlp = reader.parsed("telemetry.otlp", |text| match text {
         "off" | "" => Ok(None),
         text => http_url(text).map(Some),
@@ -295,11 +334,43 @@ fn telemetry(reader: &mut Reader<'_>) -> Option<Telemetry> {
     });
     Some(Telemetry {
         service: reader.text("telemetry.service"),
+        protocol: reader.word("telemetry.protocol", &protocols),
+        failures: reader.word("telemetry.failures", &[("export", true), ("drop", false)]),
+        link_after: limit(reader.span("telemetry.link_after")),
+        metrics_every: limit(reader.span("telemetry.metrics_every")),
+        baggage: reader.text("telemetry.baggage").split_whitespace().map(str::to_owned).collect(),
         log_format: reader.word("telemetry.log_format", &formats),
         otlp: otlp?,
         sampling: sampling?,
         log: log?,
     })
+}
+
+fn notify(reader: &mut Reader<'_>) -> Notify {
+    let kinds = ["parked", "compensated", "dead_letter"];
+    let known = |word: &str| if kinds.contains(&word) { Ok(word.to_owned()) } else { Err(()) };
+    let on = reader.parsed("notify.on", |text| {
+        let words: Result<Vec<String>, ()> = text.split_whitespace().map(known).collect();
+        words.map_err(|()| format!("write any of {}, separated by spaces", kinds.join(" ")))
+    });
+    let on = on.unwrap_or_default();
+    let wants = |kind: &str| on.iter().any(|word| word == kind);
+    let webhook = reader.secret("notify.webhook");
+    if let Some(url) = &webhook
+        && !["http://", "https://"].iter().any(|scheme| url.expose().starts_with(scheme))
+    {
+        let place = reader.node("notify.webhook").place;
+        // The address is a secret: what is said of it does not repeat it.
+        let message = "`notify.webhook` is no http or https address";
+        reader.note(&place, VALUE, message, "write https://HOST/PATH");
+    }
+    Notify {
+        parked: wants("parked"),
+        compensated: wants("compensated"),
+        dead_letters: wants("dead_letter"),
+        events: reader.word("notify.events", &[("publish", true), ("off", false)]),
+        webhook,
+    }
 }
 
 /// A rate such as `20/s`.

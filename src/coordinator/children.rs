@@ -66,6 +66,7 @@ impl Shard {
             causation_id: None,
             trace: begun.trace.with_span(anchor_span(child.run)),
             parent: Some(begun.trace.span_id),
+            link_after: begun.link_after,
             input_hash: input_hash(&child.input),
             input: child.input.clone(),
             event: None,

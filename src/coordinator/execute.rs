@@ -50,7 +50,7 @@ pub fn call(
         timeout: timeout.to_std(),
         headers: CallHeaders {
             idempotency_key: key,
-            trace: begun.trace.with_span(attempt_span(begun.run, &path, direction, attempt)),
+            trace: state.trace.context.with_span(attempt_span(begun.run, &path, direction, attempt)),
             correlation_id: begun.correlation_id.clone(),
             // What a child did is undone under the child's own name.
             run: begun.undo_of.unwrap_or(begun.run).to_string(),

@@ -9,6 +9,7 @@ use futures_util::stream::BoxStream;
 use tokio::sync::oneshot;
 
 use super::catalogue::{Catalogue, Entry, EventSchemas, Refusal};
+use super::metrics::Queues;
 use super::recovery::Definitions;
 use super::run::input_hash;
 use super::shard::{Message, OpenFilter, Router, Shared, StartRun};
@@ -23,6 +24,7 @@ use crate::journal::FinishedFilter;
 use crate::payload::Payload;
 use crate::problem::Problem;
 use crate::saga::{self, Input, Operation, RunState};
+use crate::telemetry::SpanSink;
 use crate::time::{Span, Timestamp};
 use crate::trace_context::TraceContext;
 
@@ -130,6 +132,12 @@ impl Handle {
         Arc::clone(&self.0.shared.journal)
     }
 
+    /// Returns where spans of requests go.
+    #[must_use]
+    pub fn span_sink(&self) -> SpanSink {
+        self.0.shared.spans.sink()
+    }
+
     /// Returns how many open runs were read back at start.
     #[must_use]
     pub fn resumed(&self) -> usize {
@@ -180,6 +188,7 @@ impl Handle {
             causation_id: None,
             trace,
             parent,
+            link_after: self.0.shared.spans.link_after(),
             input_hash: input_hash(&input),
             input,
             event: None,
@@ -425,7 +434,9 @@ impl Handle {
     ///
     /// # Errors
     /// Never empty: the indexes of the events and what is wrong with each; of the bus the first failure only.
-    pub async fn publish(&self, events: Vec<Event>) -> Result<Vec<Published>, Vec<(usize, PublishError)>> {
+    pub async fn publish(&self, mut events: Vec<Event>) -> Result<Vec<Published>, Vec<(usize, PublishError)>> {
+        let now = self.0.shared.clock.now();
+        events.iter_mut().for_each(|event| self.0.shared.spans.prepare(event, now));
         let invalid = events.iter().enumerate().filter_map(|(at, event)| {
             let event_type = event.event_type.to_string();
             let refusal = self.0.schemas.check(&event.event_type, &event.data).err()?;
@@ -438,7 +449,10 @@ impl Handle {
         if !invalid.is_empty() {
             return Err(invalid);
         }
+        let spans = &self.0.shared.spans;
+        let told: Vec<Event> = if spans.is_on() { events.clone() } else { Vec::new() };
         let results = self.0.bus.publish(events).await;
+        told.iter().zip(&results).filter(|(_, result)| result.is_ok()).for_each(|(event, _)| spans.published(event));
         let mut published = Vec::with_capacity(results.len());
         for (at, result) in results.into_iter().enumerate() {
             match result {
@@ -453,7 +467,7 @@ impl Handle {
 
     /// Lists the loaded sagas by name, newest version first, with their open runs by state.
     pub async fn sagas(&self) -> Vec<SagaView> {
-        let counts = self.counts().await;
+        let (counts, _) = self.counts().await;
         let view = |entry: &Entry| {
             let definition = &entry.definition;
             let newest = self.0.catalogue.find(&definition.name, None).map(|newest| newest.definition.version);
@@ -476,17 +490,27 @@ impl Handle {
         self.0.catalogue.all().map(view).collect()
     }
 
-    async fn counts(&self) -> BTreeMap<(String, &'static str), u64> {
+    async fn counts(&self) -> (BTreeMap<(String, &'static str), u64>, Queues) {
         let answers = self.0.router.all().map(|shard| {
             let (reply, answer) = oneshot::channel();
             let _ = shard.send(Message::Counts { reply });
             answer
         });
         let mut sum = BTreeMap::new();
-        for (key, count) in futures_util::future::join_all(answers).await.into_iter().flatten().flatten() {
-            *sum.entry(key).or_default() += count;
+        let mut queues = Queues {
+            outbox: self.0.shared.outbox_waiting() as u64,
+            intake_open: self.intake().is_ok(),
+            nats_ready: self.0.bus.status().borrow().ready,
+            ..Queues::default()
+        };
+        for shard in futures_util::future::join_all(answers).await.into_iter().flatten() {
+            queues.timers += shard.timers as u64;
+            queues.timers_due += shard.timers_due as u64;
+            for (key, count) in shard.runs {
+                *sum.entry(key).or_default() += count;
+            }
         }
-        sum
+        (sum, queues)
     }
 
     /// Says whether work is taken, part by part.
@@ -519,12 +543,18 @@ impl Handle {
         Readiness { ready: parts.values().all(|part| part.ready), parts }
     }
 
-    /// Returns the Prometheus page.
-    pub async fn metrics(&self) -> String {
-        let counts = self.counts().await;
+    /// Takes the figures over that are counted elsewhere, as for the page.
+    pub async fn refresh_metrics(&self) {
+        let (counts, queues) = self.counts().await;
         let shared = &self.0.shared;
         let open = counts.iter().map(|((saga, state), count)| (saga.as_str(), *state, *count));
-        shared.metrics.render(open, &shared.journal.stats(), shared.outbox_waiting() as u64, &shared.spans)
+        shared.metrics.refresh(open, &shared.journal.stats(), &queues, &shared.spans);
+    }
+
+    /// Returns the Prometheus page.
+    pub async fn metrics(&self) -> String {
+        self.refresh_metrics().await;
+        self.0.shared.metrics.render()
     }
 
     /// Stops intake, lets attempts in flight end (at most `timeout`), closes the journal. What has not

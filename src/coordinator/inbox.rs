@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use super::catalogue::{Catalogue, EventSchemas, Refusal};
 use super::handle::{StartError, Started};
 use super::held_keys::{HeldKeys, Holding, WAITS};
+use super::notices::PutAside;
 use super::run::input_hash;
 use super::shard::{Message, Router, Shared, StartRun};
 use super::start::{Options, begin_trace};
@@ -27,6 +28,7 @@ use crate::payload::Payload;
 use crate::planted;
 use crate::saga;
 use crate::time::Timestamp;
+use crate::trace_context::TraceContext;
 
 /// Deliveries being taken in at once; the bus's own bound on unacknowledged messages is above it.
 const TAKING_MAX: usize = 1_024;
@@ -155,6 +157,7 @@ impl Intake {
     /// on in a task of its own.
     fn take(self: &Arc<Self>, delivery: Delivery, permit: tokio::sync::OwnedSemaphorePermit) {
         failpoint::hit("intake.taken");
+        self.shared.metrics.event_age(delivery.published_at, self.shared.clock.now());
         let Delivery { stream, consumer, stream_created, sequence, delivered, published_at, replay, event, raw, ack } =
             delivery;
         let position = StreamPosition { stream, created: stream_created, consumer, sequence };
@@ -359,6 +362,7 @@ impl Intake {
             causation_id: Some(event.id.clone()),
             trace,
             parent,
+            link_after: self.shared.spans.link_after(),
             input_hash: input_hash(&input),
             input,
             event: Some(scope.event.clone()),
@@ -385,10 +389,11 @@ impl Intake {
             sequence = taken.position.sequence,
             "an event is put aside in DEAD_LETTERS"
         );
+        let detail = aside.detail;
         let letter = DeadLetter {
             raw: taken.raw.clone(),
             reason: aside.reason.to_owned(),
-            detail: aside.detail,
+            detail: detail.clone(),
             pointers: aside.pointers,
             consumer: taken.position.consumer.to_string(),
             stream: taken.position.stream.to_string(),
@@ -404,6 +409,22 @@ impl Intake {
         drop(holding);
         failpoint::hit("intake.dead_letter");
         self.shared.metrics.dead_letter(aside.reason);
+        let header = |name: &str| {
+            let found = taken.raw.headers.iter().find(|(found, _)| found.eq_ignore_ascii_case(name));
+            found.map(|(_, value)| value.as_str())
+        };
+        let trace = header("ce-traceparent").or_else(|| header("traceparent"));
+        let trace = trace.and_then(|parent| TraceContext::parse(parent, None));
+        let put_aside = PutAside {
+            reason: aside.reason,
+            detail: &detail,
+            subject: &taken.raw.subject,
+            stream: &taken.position.stream,
+            sequence: taken.position.sequence,
+            correlation_id: header("ce-correlationid"),
+            trace: trace.as_ref(),
+        };
+        self.shared.notices.put_aside(&put_aside, self.shared.clock.now());
         let mark = taken.mark(Vec::new());
         if self.shared.journal.commit(vec![Change::Inbox(mark)]).await.is_ok() {
             taken.ack.ack().await;

@@ -1,15 +1,24 @@
 //! What the coordinator counts, in the figures that telemetry has names for.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::run::{Move, Run};
 use super::spans::Spans;
 use crate::definition::Action;
 use crate::journal::Stats;
-use crate::saga::{Fact, Fate, StepAt, UndoEnd};
+use crate::saga::{Fact, Fate, Outcome, StepAt, UndoEnd};
 use crate::telemetry;
 use crate::time::Timestamp;
+
+/// What is looked up when somebody asks.
+#[derive(Debug, Default)]
+pub struct Queues {
+    pub outbox: u64,
+    pub timers: u64,
+    pub timers_due: u64,
+    pub intake_open: bool,
+    pub nats_ready: bool,
+}
 
 pub struct Metrics(Arc<telemetry::metrics::Metrics>);
 
@@ -42,6 +51,21 @@ impl Metrics {
                     };
                     self.0.undos.with(&[saga, word]).inc();
                 }
+                Fact::StepEnded { step, outcome, .. } => {
+                    let word = match outcome {
+                        Outcome::Done => "done",
+                        Outcome::Refused => "refused",
+                        Outcome::Unknown => "unknown",
+                    };
+                    let path = &*run.definition.step(step.step).path;
+                    self.0.steps.with(&[saga, path, word]).inc();
+                    if let Some(started) = run.state.step(*step).started_at {
+                        self.0.step_seconds.with(&[saga, path]).observe(at.since(started).to_std());
+                    }
+                }
+                Fact::StepSkipped { step, .. } => {
+                    self.0.steps.with(&[saga, &run.definition.step(step.step).path, "skipped"]).inc();
+                }
                 Fact::Parked { .. } => self.0.runs_parked.with(&[saga]).inc(),
                 Fact::RunEnded { completed, .. } => {
                     let word = if *completed { "completed" } else { "compensated" };
@@ -57,6 +81,16 @@ impl Metrics {
         self.0.events_consumed.with(&[event]).inc();
     }
 
+    /// Notes how old an event was when it was taken.
+    pub fn event_age(&self, published_at: Timestamp, now: Timestamp) {
+        self.0.consumer_lag.with(&[]).set_ms(now.since(published_at).0);
+    }
+
+    /// Counts a notice.
+    pub fn notice(&self, channel: &'static str, outcome: &'static str) {
+        self.0.notices.with(&[channel, outcome]).inc();
+    }
+
     pub fn event_duplicate(&self) {
         self.0.events_duplicate.with(&[]).inc();
     }
@@ -69,15 +103,21 @@ impl Metrics {
         self.0.dead_letters.with(&[reason]).inc();
     }
 
-    /// Returns the page, with the figures that are counted elsewhere.
-    pub fn render<'a>(
+    /// Returns the page.
+    pub fn render(&self) -> String {
+        self.0.render()
+    }
+
+    /// Takes over the figures that are counted elsewhere.
+    pub fn refresh<'a>(
         &self,
         open: impl Iterator<Item = (&'a str, &'static str, u64)>,
         journal: &Stats,
-        outbox: u64,
+        queues: &Queues,
         spans: &Spans,
-    ) -> String {
+    ) {
         let figures = &self.0;
+        figures.build.with(&[env!("CARGO_PKG_VERSION")]).set(1);
         figures.runs.clear();
         for (saga, state, count) in open {
             figures.runs.with(&[saga, state]).set(count);
@@ -89,15 +129,17 @@ impl Metrics {
         figures.journal_records.with(&[]).at_least(journal.records);
         figures.journal_bytes.with(&[]).set(journal.disk_bytes);
         figures.queue_len.with(&["journal"]).set(journal.queue_len);
-        figures.queue_len.with(&["outbox"]).set(outbox);
+        figures.queue_len.with(&["outbox"]).set(queues.outbox);
+        figures.queue_len.with(&["timers"]).set(queues.timers);
+        figures.timers_due.with(&[]).set(queues.timers_due);
+        figures.intake_open.with(&[]).set(u64::from(queues.intake_open));
+        figures.nats_ready.with(&[]).set(u64::from(queues.nats_ready));
+        figures.commit_bytes.with(&[]).at_least(journal.payload_bytes);
         let counts = spans.counts();
         figures.queue_len.with(&["spans"]).set(counts.queue_len);
         figures.spans_dropped.with(&[]).at_least(counts.dropped);
         figures.spans_exported.with(&[]).at_least(counts.exported);
-        if journal.last_commit_us > 0 {
-            figures.commit_seconds.with(&[]).observe(Duration::from_micros(journal.last_commit_us));
-        }
-        figures.render()
+        figures.commit_seconds.with(&[]).set(&journal.commit_times, journal.commit_us);
     }
 }
 

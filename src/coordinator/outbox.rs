@@ -9,11 +9,13 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::SystemClock;
+use super::notices::PutAside;
 use super::run::OutboxEvent;
+use super::shard::Shared;
 use crate::bus::{self, Bus, DeadLetter, RawMessage, wire};
 use crate::envelope::Event;
 use crate::failpoint;
-use crate::journal::{Change, Journal, OutboxEntry};
+use crate::journal::{Change, OutboxEntry};
 use crate::planted;
 use crate::time::Clock;
 
@@ -26,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub async fn work(
     mut entries: mpsc::UnboundedReceiver<OutboxEntry>,
     bus: Arc<dyn Bus>,
-    journal: Arc<dyn Journal>,
+    shared: Arc<Shared>,
     waiting: Arc<AtomicUsize>,
 ) {
     let mut queue: VecDeque<OutboxEntry> = VecDeque::new();
@@ -47,7 +49,7 @@ pub async fn work(
             queue.make_contiguous().reverse();
         }
         failpoint::hit("outbox.before_publish");
-        let sent = send(&queue, bus.as_ref()).await;
+        let sent = send(&queue, bus.as_ref(), &shared).await;
         let sent = if planted::is("outbox_counts_what_did_not_leave") { queue.len() } else { sent };
         failpoint::hit("outbox.published");
         let published: Vec<Change> =
@@ -57,7 +59,7 @@ pub async fn work(
             tokio::time::sleep(PAUSE).await;
         } else {
             // Not awaited: an entry that is published twice carries the same id.
-            let noted = journal.commit(published);
+            let noted = shared.journal.commit(published);
             drop(tokio::spawn(async move {
                 if noted.await.is_ok() {
                     failpoint::hit("outbox.noted");
@@ -68,7 +70,7 @@ pub async fn work(
 }
 
 /// Sends what stands in front of the queue; returns how many entries are through.
-async fn send(queue: &VecDeque<OutboxEntry>, bus: &dyn Bus) -> usize {
+async fn send(queue: &VecDeque<OutboxEntry>, bus: &dyn Bus, shared: &Shared) -> usize {
     let mut events = Vec::new();
     for entry in queue.iter().take(BATCH_MAX) {
         match serde_json::from_slice::<OutboxEvent>(&entry.event) {
@@ -77,14 +79,14 @@ async fn send(queue: &VecDeque<OutboxEntry>, bus: &dyn Bus) -> usize {
                 if !events.is_empty() {
                     break; // the ones in front first: order is per run
                 }
-                return usize::from(put_aside(bus, entry, Some(&event), "invalid_data", &why).await);
+                return usize::from(put_aside((bus, shared), entry, Some(&event), "invalid_data", &why).await);
             }
             Err(error) => {
                 if !events.is_empty() {
                     break;
                 }
                 let why = format!("an outbox entry does not read: {error}");
-                return usize::from(put_aside(bus, entry, None, "unreadable_outbox_entry", &why).await);
+                return usize::from(put_aside((bus, shared), entry, None, "unreadable_outbox_entry", &why).await);
             }
         }
     }
@@ -95,7 +97,8 @@ async fn send(queue: &VecDeque<OutboxEntry>, bus: &dyn Bus) -> usize {
             Err(bus::Error::Unavailable(_)) => break,
             Err(bus::Error::Refused(why)) => {
                 tracing::error!(error = why, "the bus refuses an emitted event; it goes to dead letters");
-                sent += usize::from(put_aside(bus, &queue[sent], events.get(sent), "refused_by_bus", &why).await);
+                sent +=
+                    usize::from(put_aside((bus, shared), &queue[sent], events.get(sent), "refused_by_bus", &why).await);
                 break;
             }
         }
@@ -103,7 +106,13 @@ async fn send(queue: &VecDeque<OutboxEntry>, bus: &dyn Bus) -> usize {
     sent
 }
 
-async fn put_aside(bus: &dyn Bus, entry: &OutboxEntry, event: Option<&Event>, reason: &str, detail: &str) -> bool {
+async fn put_aside(
+    (bus, shared): (&dyn Bus, &Shared),
+    entry: &OutboxEntry,
+    event: Option<&Event>,
+    reason: &'static str,
+    detail: &str,
+) -> bool {
     let now = SystemClock.now();
     // As it would have been published, so that it can be once its data is corrected.
     let mut raw = match event {
@@ -113,6 +122,7 @@ async fn put_aside(bus: &dyn Bus, entry: &OutboxEntry, event: Option<&Event>, re
         }
     };
     raw.headers.push(("Saga-Run".to_owned(), entry.run.to_string()));
+    let subject = raw.subject.clone();
     let letter = DeadLetter {
         raw,
         reason: reason.to_owned(),
@@ -125,5 +135,19 @@ async fn put_aside(bus: &dyn Bus, entry: &OutboxEntry, event: Option<&Event>, re
         first_at: now,
         last_at: now,
     };
-    bus.dead_letter(letter).await.is_ok()
+    let taken = bus.dead_letter(letter).await.is_ok();
+    if taken {
+        shared.metrics.dead_letter(reason);
+        let put_aside = PutAside {
+            reason,
+            detail,
+            subject: &subject,
+            stream: "outbox",
+            sequence: entry.number,
+            correlation_id: event.and_then(|event| event.correlation_id.as_deref()),
+            trace: event.and_then(|event| event.trace.as_ref()),
+        };
+        shared.notices.put_aside(&put_aside, now);
+    }
+    taken
 }

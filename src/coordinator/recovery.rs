@@ -70,38 +70,55 @@ pub fn rebuild<'a>(
     bases: impl Fn(RunId) -> Option<&'a SagaState>,
 ) -> Result<Run, String> {
     let definition = definitions.get(open.definition)?;
-    let mut facts = open.facts.into_iter();
+    let epoch = open.epoch + u64::from(!planted::is("epoch_stands_still"));
+    let base = |child| bases(child).cloned();
+    replay(&definition, open.facts, epoch, base, |run, fact, launched_at, at| {
+        if at >= spans_since {
+            spans.record_again(run, fact, launched_at, at);
+        }
+    })
+}
+
+/// Applies stored facts in order and shows each, with the run as it is behind it and the time at which
+/// the attempt that it may end had left. `base` finds the child that a run undoes.
+///
+/// # Errors
+/// One line that says what does not read.
+pub fn replay(
+    definition: &Arc<SagaDefinition>,
+    facts: impl IntoIterator<Item = (Timestamp, bytes::Bytes)>,
+    epoch: u64,
+    base: impl Fn(RunId) -> Option<SagaState>,
+    mut each: impl FnMut(&Run, Fact, Option<Timestamp>, Timestamp),
+) -> Result<Run, String> {
+    let mut facts = facts.into_iter();
     let (at, first) = facts.next().ok_or("it has no facts")?;
     let first = saga::decode(&first).map_err(|error| error.to_string())?;
     let Fact::RunStarted(begun) = &first else {
         return Err("its first fact is not its start".to_owned());
     };
     let mut state = match begun.undo_of {
-        None => saga::begin(&definition, begun, at),
+        None => saga::begin(definition, begun, at),
         Some(child) => {
-            let child =
-                bases(child).ok_or_else(|| format!("the child run {child} that it undoes cannot be read back"))?;
-            saga::begin_undo(&definition, begun, child, at)
+            let base =
+                base(child).ok_or_else(|| format!("the child run {child} that it undoes cannot be read back"))?;
+            saga::begin_undo(definition, begun, &base, at)
         }
     };
-    saga::evolve(&definition, &mut state, &first, at);
-    let mut run = Run::new(Arc::clone(&definition), state, open.epoch + u64::from(!planted::is("epoch_stands_still")));
-    if at >= spans_since {
-        spans.record_again(&run, first, None, at);
-    }
+    saga::evolve(definition, &mut state, &first, at);
+    let mut run = Run::new(Arc::clone(definition), state, epoch);
+    each(&run, first, None, at);
     for (at, bytes) in facts {
         let fact = saga::decode(&bytes).map_err(|error| error.to_string())?;
         let launched_at = fact_step(&fact).map(|step| run.state.step(step).launched_at);
-        saga::evolve(&definition, &mut run.state, &fact, at);
-        if at >= spans_since {
-            spans.record_again(&run, fact, launched_at, at);
-        }
+        saga::evolve(definition, &mut run.state, &fact, at);
+        each(&run, fact, launched_at, at);
     }
     Ok(run)
 }
 
 /// Returns the step of a fact that ends an attempt.
-fn fact_step(fact: &Fact) -> Option<saga::StepAt> {
+pub fn fact_step(fact: &Fact) -> Option<saga::StepAt> {
     match fact {
         Fact::AttemptEnded { step, .. } | Fact::AttemptInterrupted { step, .. } => Some(*step),
         _ => None,

@@ -8,7 +8,9 @@ use super::shard::OpenFilter;
 use super::view::{ParkedView, RunSummary, RunView, StepView, UndoView};
 use crate::definition::{SagaDefinition, StepIndex};
 use crate::payload::Payload;
-use crate::saga::{Activity, LockState, Phase, SagaState, StepAt, StepStatus, UndoEnd, UndoStatus, remedies};
+use crate::saga::{
+    Activity, LockState, Phase, SagaState, StepAt, StepStatus, UndoEnd, UndoStatus, remedies, trace_part,
+};
 
 /// Returns a run as the API shows it.
 pub fn view(run: &Run, locks: &Locks) -> RunView {
@@ -26,6 +28,7 @@ pub fn view(run: &Run, locks: &Locks) -> RunView {
         key: begun.key.clone(),
         correlation_id: begun.correlation_id.clone(),
         trace_id: begun.trace.trace_id.to_string(),
+        linked_traces: (2..=state.trace.number).map(|part| trace_part(begun, part).trace_id.to_string()).collect(),
         input: begun.input.clone(),
         output: state.output.clone(),
         error: state.error.clone().or_else(|| parked_problem(state)),

@@ -42,6 +42,8 @@ pub struct Run {
     pub release_wanted: bool,
     /// Parents that want this child undone as soon as it has come to its end.
     pub undo_wanted: Vec<(Arc<ChildRun>, ParentRun)>,
+    /// Asked for while a transition was on its way to the disk.
+    pub shows: Vec<oneshot::Sender<RunView>>,
     /// Stopped because the core failed on it; shown, never continued by this process.
     pub broken: Option<String>,
 }
@@ -94,6 +96,7 @@ impl Run {
             waiters: Vec::new(),
             release_wanted: false,
             undo_wanted: Vec::new(),
+            shows: Vec::new(),
             broken: None,
         }
     }

@@ -18,8 +18,10 @@ use super::correlator::Correlator;
 use super::execute;
 use super::handle::{StartError, Started};
 use super::locks::Locks;
+use super::log;
 use super::metrics::Metrics;
 use super::news::News;
+use super::notices::Notices;
 use super::render;
 use super::run::{self, EventCheck, GoOn, Move, Reply, Run, carry_on};
 use super::spans::Spans;
@@ -52,7 +54,8 @@ pub struct Shared {
     pub outbox_waiting: Arc<AtomicUsize>,
     pub news: News,
     pub spans: Spans,
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
+    pub notices: Notices,
     pub open_runs: AtomicU64,
     pub draining: AtomicBool,
     /// Why the process must end: the journal could not keep its promise.
@@ -142,9 +145,8 @@ pub enum Message {
         filter: Arc<OpenFilter>,
         reply: oneshot::Sender<Vec<RunSummary>>,
     },
-    /// Open runs by (saga, state).
     Counts {
-        reply: oneshot::Sender<HashMap<(String, &'static str), u64>>,
+        reply: oneshot::Sender<Counts>,
     },
     /// Answered when no attempt and no commit is in flight.
     Drain {
@@ -166,6 +168,15 @@ fn asking(run: &Run, path: &str) -> Option<(StepAt, Form)> {
     let step = *run.state.active.iter().find(asks)?;
     let Action::Ask(ask) = &run.definition.step(step.step).action else { return None };
     Some((step, Form { who: ask.who.clone(), form: ask.form.clone() }))
+}
+
+/// What a shard holds.
+#[derive(Default)]
+pub struct Counts {
+    /// Open runs by (saga, state).
+    pub runs: HashMap<(String, &'static str), u64>,
+    pub timers: usize,
+    pub timers_due: usize,
 }
 
 /// What open runs are listed by.
@@ -283,8 +294,13 @@ impl Shard {
                 }
             }
             Message::Show { run, reply } => {
-                if let Some(run) = self.runs.get(&run) {
-                    let _ = reply.send(render::view(run, &self.shared.locks));
+                if let Some(run) = self.runs.get_mut(&run) {
+                    if run.committing {
+                        // What is on its way to the disk is not to be seen before it is there.
+                        run.shows.push(reply);
+                    } else {
+                        let _ = reply.send(render::view(run, &self.shared.locks));
+                    }
                 }
             }
             Message::Wait { run, reply } => {
@@ -301,10 +317,11 @@ impl Shard {
                 let _ = reply.send(render::list_open(self.runs.values(), &filter));
             }
             Message::Counts { reply } => {
-                let mut counts = HashMap::new();
+                let (timers, timers_due) = self.timers.count(self.shared.clock.now());
+                let mut counts = Counts { timers, timers_due, ..Counts::default() };
                 for run in self.runs.values() {
                     let key = (run.state.begun.saga.to_string(), run.state.state().as_str());
-                    *counts.entry(key).or_default() += 1;
+                    *counts.runs.entry(key).or_default() += 1;
                 }
                 let _ = reply.send(counts);
             }
@@ -512,6 +529,8 @@ impl Shard {
             self.shared.spans.record(run, &moved, at);
             self.shared.news.publish(run, &moved.facts, at);
             self.shared.metrics.moved(run, &moved, at);
+            log::moved(run, &moved, at);
+            self.shared.notices.moved(run, &moved, at);
         }
         if let Some(started) = started {
             let _ = started.send(Ok(Started::Created(id)));
@@ -524,8 +543,11 @@ impl Shard {
         }
         let Some(run) = self.runs.get_mut(&id) else { return };
         let at_rest = run.state.end.is_some() || run.state.parked.is_some();
-        if reply.is_some() || (at_rest && !run.waiters.is_empty()) {
+        if reply.is_some() || !run.shows.is_empty() || (at_rest && !run.waiters.is_empty()) {
             let view = render::view(run, &self.shared.locks);
+            for show in run.shows.drain(..) {
+                let _ = show.send(view.clone());
+            }
             if at_rest {
                 for waiter in run.waiters.drain(..) {
                     let _ = waiter.send(view.clone());

@@ -12,32 +12,40 @@ use super::correlator::{Correlator, awaited};
 use super::handle::Handle;
 use super::held_keys::{HeldKeys, LaterEvents};
 use super::inbox::Intake;
+use super::late_spans::{self, Late};
 use super::locks::Locks;
 use super::metrics::Metrics;
 use super::news::News;
+use super::notices::{NoticePolicy, Notices};
 use super::outbox;
 use super::recovery::{self, Definitions};
 use super::run::{EventCheck, Run};
 use super::shard::{Message, Router, Shard, Shared};
-use super::spans::{Spans, anchor_span};
+use super::spans::{Spans, TracePolicy, anchor_span};
 use crate::bus::{Bus, Delivery};
 use crate::connector::Connector;
 use crate::definition::ServiceInfo;
 use crate::failpoint;
 use crate::id::{RunId, ServiceName};
-use crate::journal::{Change, Journal, Recovered};
+use crate::journal::{Change, FinishedFilter, Journal, Recovered};
 use crate::planted;
-use crate::saga::LockState;
+use crate::saga::{self, LockState};
 use crate::telemetry::{self, SpanSink};
 use crate::time::{Clock, Span, Timestamp};
 use crate::trace_context::{SpanId, TraceContext};
 
 /// How far back spans are exported again after a restart: several times the exporter's own delay.
 const SPANS_AGAIN: Span = Span::from_secs(30);
+/// The same for runs that have ended, of which there may be thousands: ten times the exporter's own delay.
+const ENDED_AGAIN: Span = Span::from_secs(2);
+/// At 50 microseconds each a tenth of a second.
+const ENDED_AGAIN_MAX: usize = 2_000;
 
 /// Limits and choices of a coordinator.
 #[derive(Debug, Clone)]
 pub struct Options {
+    pub notices: NoticePolicy,
+    pub traces: TracePolicy,
     /// Tasks that own runs; one for each worker thread.
     pub shards: usize,
     /// Open runs above which nothing new is taken. A waiting run costs about 4 KiB.
@@ -50,7 +58,14 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { shards: 2, open_runs_max: 1_000_000, outbox_max: 100_000, await_keep: Span::from_secs(7 * 86_400) }
+        Self {
+            notices: NoticePolicy::default(),
+            traces: TracePolicy::default(),
+            shards: 2,
+            open_runs_max: 1_000_000,
+            outbox_max: 100_000,
+            await_keep: Span::from_secs(7 * 86_400),
+        }
     }
 }
 
@@ -126,6 +141,9 @@ impl Parts {
         let checked = Arc::clone(&schemas);
         let check: EventCheck =
             Arc::new(move |event, data| checked.check(event, data).map_err(|refusal| refusal.line(event)));
+        let (late, late_runs) = Late::new();
+        let metrics = Arc::new(Metrics::new(metrics));
+        let notices = Notices::start(options.notices.clone(), Arc::clone(&bus), Arc::clone(&metrics));
         let shared = Arc::new(Shared {
             journal: Arc::clone(&journal),
             connector,
@@ -135,8 +153,9 @@ impl Parts {
             outbox: outbox.clone(),
             outbox_waiting: Arc::clone(&outbox_waiting),
             news: News::new(),
-            spans: Spans::new(spans),
-            metrics: Metrics::new(metrics),
+            spans: Spans::new(spans, options.traces.clone(), late),
+            metrics,
+            notices,
             open_runs: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             fatal: watch::Sender::new(None),
@@ -145,6 +164,7 @@ impl Parts {
             answers: Answers::default(),
         });
         shared.correlator.expect(catalogue.all().flat_map(|entry| awaited(&entry.definition)));
+        tokio::spawn(late_spans::work(late_runs, Arc::downgrade(&shared)));
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..options.shards.max(1)).map(|_| mpsc::unbounded_channel()).unzip();
         let router = Router::new(senders);
@@ -159,8 +179,11 @@ impl Parts {
             recovered.definitions,
             services,
         );
+        if shared.spans.is_on() {
+            tell_ended(&mut definitions, &shared);
+        }
         let (resumed, quarantine, waiting_since) = adopt(&mut definitions, recovered.runs.into(), &shared, &router);
-        tokio::spawn(outbox::work(entries, Arc::clone(&bus), Arc::clone(&journal), outbox_waiting));
+        tokio::spawn(outbox::work(entries, Arc::clone(&bus), Arc::clone(&shared), outbox_waiting));
         let mut types = catalogue.event_types();
         types.extend(shared.correlator.types());
         types.sort();
@@ -198,6 +221,26 @@ async fn store_definitions(
         })
         .collect();
     if new.is_empty() { Ok(()) } else { journal.commit(new).await.map(|_| ()) }
+}
+
+/// Exports the last spans of runs that ended just before the process did once more. What cannot be read
+/// is left: it has ended, and only its picture is at stake.
+fn tell_ended(definitions: &mut Definitions, shared: &Shared) {
+    let filter = FinishedFilter { limit: ENDED_AGAIN_MAX, ..FinishedFilter::default() };
+    let ended = shared.journal.finished(&filter).unwrap_or_default();
+    let newest = ended.first().map_or(Timestamp(0), |(index, _)| index.ended_at);
+    for (index, _) in ended.iter().take_while(|(index, _)| newest.since(index.ended_at) <= ENDED_AGAIN) {
+        let Ok(facts) = shared.journal.history(index.run) else { continue };
+        let first = facts.first().and_then(|(_, bytes)| saga::decode(bytes).ok());
+        let Some(saga::Fact::RunStarted(begun)) = first else { continue };
+        let Ok(definition) = definitions.get(begun.definition) else { continue };
+        let base = |child| late_spans::base(shared, &definition, child);
+        let _ = recovery::replay(&definition, facts, 0, base, |run, fact, launched_at, at| {
+            if newest.since(at) <= ENDED_AGAIN {
+                shared.spans.record_again(run, fact, launched_at, at);
+            }
+        });
+    }
 }
 
 fn adopt(
@@ -239,6 +282,7 @@ fn adopt(
             LockState::None => {}
         }
     }
+    runs.iter().for_each(|run| shared.notices.still_parked(run));
     let resumed = runs.len();
     // Events since the oldest run began that may wait for one count for it.
     let waits = |run: &&Run| run.state.end.is_none() && !awaited(&run.definition).is_empty();
@@ -262,7 +306,7 @@ fn adopt(
 pub fn begin_trace(run: RunId, cause: Option<&TraceContext>, spans: &Spans) -> (TraceContext, Option<SpanId>) {
     let anchor = anchor_span(run);
     match cause {
-        Some(cause) => (cause.with_span(anchor), Some(cause.span_id)),
+        Some(cause) => (spans.let_through(cause).with_span(anchor), Some(cause.span_id).filter(|_| cause.has_span())),
         None => (spans.new_trace().with_span(anchor), None),
     }
 }

@@ -31,6 +31,15 @@ impl Timers {
         self.heap.pop().map(|Reverse((_, run, timer))| (run, timer))
     }
 
+    /// Returns how many timers there are, and how many of them are due.
+    pub fn count(&self, now: Timestamp) -> (usize, usize) {
+        let due = match self.sleep(now) {
+            Some(Duration::ZERO) => self.heap.iter().filter(|Reverse((due, ..))| *due <= now).count(),
+            _ => 0,
+        };
+        (self.heap.len(), due)
+    }
+
     /// Returns how long to sleep until the next one may be due; none when there is none.
     pub fn sleep(&self, now: Timestamp) -> Option<Duration> {
         let Reverse((due, ..)) = self.heap.peek()?;

@@ -20,6 +20,9 @@ pub struct RunView {
     pub key: Option<String>,
     pub correlation_id: String,
     pub trace_id: String,
+    /// Later traces of a run that rested for long, in their order; each is linked to the one before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub linked_traces: Vec<String>,
     pub input: Payload,
     pub output: Option<Payload>,
     pub error: Option<Problem>,

@@ -22,7 +22,7 @@ pub fn parse<'a>(
     body: &[u8],
 ) -> Result<Event, Vec<String>> {
     let mut attributes = Attributes::default();
-    let (mut traceparent, mut tracestate) = (None, None);
+    let (mut traceparent, mut tracestate, mut baggage) = (None, None, None);
     for (name, value) in headers {
         let name = name.to_ascii_lowercase();
         match name.strip_prefix("ce-") {
@@ -32,6 +32,7 @@ pub fn parse<'a>(
             },
             None if name == "traceparent" => traceparent = Some(value.to_owned()),
             None if name == "tracestate" => tracestate = Some(value.to_owned()),
+            None if name == "baggage" => baggage = Some(value.into()),
             None => {}
         }
     }
@@ -45,7 +46,11 @@ pub fn parse<'a>(
     }
     let kind = attributes.get("datacontenttype").or(content_type);
     let data = data_of(kind, body);
-    attributes.finish(data)
+    let mut event = attributes.finish(data)?;
+    if let Some(trace) = &mut event.trace {
+        trace.baggage = baggage;
+    }
+    Ok(event)
 }
 
 /// Returns the `ce-…` headers of an event, values percent-encoded, in a fixed order.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{Fingerprint, RunId};
 use crate::planted;
-use crate::time::Timestamp;
+use crate::time::{LATENCY_BUCKETS_US, Timestamp};
 
 mod bytes;
 mod error;
@@ -218,8 +218,10 @@ pub struct Stats {
     /// Keys of finished runs in files, and how many were dropped because there were too many.
     pub keys_known: u64,
     pub keys_dropped: u64,
-    /// Time of the last commit with its sync, in microseconds.
-    pub last_commit_us: u64,
+    /// Times of commits with their syncs, by [`crate::time::latency_bucket`].
+    pub commit_times: [u64; LATENCY_BUCKETS_US.len() + 1],
+    /// Their sum, in microseconds.
+    pub commit_us: u64,
 }
 
 /// Append, read back, look up. Shared between tasks; a failed commit is final (the owner ends the process).

@@ -13,6 +13,7 @@ use super::state::SagaState;
 use crate::definition::EmitTemplate;
 use crate::envelope::Event;
 use crate::expression::{EvalError, Place};
+use crate::id::RunId;
 use crate::payload::Payload;
 use crate::time::Timestamp;
 use crate::trace_context::SpanId;
@@ -68,6 +69,12 @@ pub fn lenient(
     facts
 }
 
+/// Returns the span of an emitted event, from what its fact has of it.
+#[must_use]
+pub fn emitted_span(run: RunId, id: &str) -> SpanId {
+    SpanId::derived(&[run.0.as_bytes(), b"emitted", id.as_bytes()])
+}
+
 #[expect(clippy::too_many_arguments, reason = "one private constructor that names each part of an event")]
 fn fact(
     state: &SagaState,
@@ -90,7 +97,7 @@ fn fact(
         Emission::Parked => format!("finally|parked|{}", state.parkings),
     };
     let id = Uuid::new_v5(&begun.run.0, name.as_bytes()).to_string();
-    let span = SpanId::derived(&[begun.run.0.as_bytes(), name.as_bytes()]);
+    let span = emitted_span(begun.run, &id);
     let event = Event {
         id: id.clone(),
         source: format!("/sagas/{}", begun.saga),
@@ -101,7 +108,7 @@ fn fact(
         correlation_id: Some(begun.correlation_id.clone()),
         causation_id: Some(begun.causation_id.clone().unwrap_or_else(|| begun.run.to_string())),
         partition_key,
-        trace: Some(begun.trace.with_span(span)),
+        trace: Some(state.trace.context.with_span(span)),
         extensions: BTreeMap::from([("sagarun".to_owned(), begun.run.to_string())]),
         data,
     };

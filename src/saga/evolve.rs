@@ -14,6 +14,7 @@ use super::state::{
     Activity, Asked, Final, LockState, Parked, ParkingWish, Phase, SagaState, ScopePhase, StepState, StepStatus,
     UndoStatus,
 };
+use super::trace_part::TracePart;
 use super::undo_walk;
 use crate::definition::{Action, Part, SagaDefinition};
 use crate::payload::Payload;
@@ -58,6 +59,7 @@ pub fn begin(definition: &SagaDefinition, begun: &RunStarted, at: Timestamp) -> 
         end: None,
         ended_at: None,
         facts: 1,
+        trace: TracePart::first(begun.trace.clone(), at),
     };
     nesting::enter(definition, &mut state, BlockAt::ROOT);
     state
@@ -65,6 +67,9 @@ pub fn begin(definition: &SagaDefinition, begun: &RunStarted, at: Timestamp) -> 
 
 /// Applies one fact that became durable at `at`, and says what the outside must now do.
 pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, at: Timestamp) -> Vec<Command> {
+    if state.trace.moved(&state.begun, at) && !state.in_flight() {
+        state.trace.go_on(&state.begun, state.facts);
+    }
     state.facts += 1;
     match fact {
         // `begin` has applied it.
@@ -559,6 +564,7 @@ pub fn begin_undo(definition: &SagaDefinition, begun: &RunStarted, child: &SagaS
         emitted: 0,
         notes: Vec::new(),
         facts: 1,
+        trace: TracePart::first(begun.trace.clone(), at),
         ..child.clone()
     };
     state.error.get_or_insert_with(|| {

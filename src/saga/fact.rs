@@ -14,7 +14,7 @@ use crate::id::{EventType, Fingerprint, RunId, SagaName};
 use crate::payload::Payload;
 use crate::problem::Problem;
 use crate::request::{Direction, Effect, Request};
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
 use crate::trace_context::{SpanId, TraceContext};
 
 /// One fact of one run.
@@ -330,6 +330,9 @@ pub struct RunStarted {
     /// The completed child that this run undoes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undo_of: Option<RunId>,
+    /// After a silence longer than this the run goes on in a trace of its own, linked to the one before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_after: Option<Span>,
 }
 
 /// Where a child run's end is waited for.

@@ -9,7 +9,7 @@ use crate::id::{EventType, RunId};
 use crate::payload::Payload;
 use crate::problem::Problem;
 use crate::request::{Attempt, Direction};
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
 use crate::trace_context::{SpanId, TraceContext};
 
 use super::at::StepAt;
@@ -33,6 +33,8 @@ pub struct Start {
     /// The run's anchor span in its trace.
     pub trace: TraceContext,
     pub parent: Option<SpanId>,
+    /// See [`super::fact::RunStarted::link_after`].
+    pub link_after: Option<Span>,
     pub input: Payload,
     pub event: Option<Payload>,
     pub input_hash: String,

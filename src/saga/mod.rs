@@ -20,11 +20,13 @@ mod plan;
 mod request_builder;
 mod scope;
 mod state;
+mod trace_part;
 mod undo_walk;
 
 pub use at::{BlockAt, Items, StepAt};
 pub use command::{Command, Timer, outstanding};
 pub use decide::{decide, start};
+pub use emit::emitted_span;
 pub use evolve::{begin, begin_undo, evolve};
 pub use fact::{
     ChildRun, DecodeError, Emission, Fact, Fate, Outcome, ParentRun, RunStarted, ScopeAt, SettleCause, SkipReason,
@@ -36,3 +38,4 @@ pub use state::{
     Activity, Asked, CheckState, Final, LockState, Parked, Phase, RunState, SagaState, StepState, StepStatus,
     UndoState, UndoStatus,
 };
+pub use trace_part::{TracePart, part as trace_part};

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::agenda::Agenda;
 use super::at::{BlockAt, StepAt};
 use super::fact::{ChildRun, Outcome, RunStarted, ScopeAt, SettleCause, SkipReason, UndoEnd, Wanted};
+use super::trace_part::TracePart;
 use crate::definition::BlockIndex;
 use crate::id::{EventType, RunId};
 use crate::payload::Payload;
@@ -71,6 +72,8 @@ pub struct SagaState {
     pub ended_at: Option<Timestamp>,
     /// Facts so far: the next fact's sequence number.
     pub facts: u64,
+    /// Where spans, calls and events stand.
+    pub trace: TracePart,
 }
 
 /// A list of steps that was entered.
@@ -458,6 +461,21 @@ impl StepState {
 }
 
 impl SagaState {
+    /// True while a call has left, or was cut off, and its end is not known. Looks at every active step.
+    #[must_use]
+    pub fn in_flight(&self) -> bool {
+        self.active.iter().any(|at| match self.step(*at).activity {
+            Activity::InFlight { .. } | Activity::Interrupted { .. } => true,
+            Activity::Idle
+            | Activity::RetryAt { .. }
+            | Activity::Sleeping { .. }
+            | Activity::Awaiting { .. }
+            | Activity::Asking { .. }
+            | Activity::Child { .. }
+            | Activity::AskPending => false,
+        })
+    }
+
     /// Returns the state shown to people.
     #[must_use]
     pub fn state(&self) -> RunState {

@@ -5,15 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use opentelemetry::InstrumentationScope;
-use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
-use opentelemetry_otlp::{RetryPolicy, SpanExporter, WithExportConfig, WithTonicConfig};
-use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::Error;
+use super::otlp::{Client, Sender, Signal};
 use super::sink::{Counters, Item};
 
 /// A span has 0.5 to 1 KiB on the wire; collectors take messages of 4 MiB.
@@ -30,20 +26,19 @@ const RETRY_WAIT: Duration = Duration::from_secs(1);
 /// dropped, for a queue kept full would be 40 MB for nothing.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 
-/// What the owner asks of the thread; the answer comes when the queue has been emptied.
+/// What the owner asks of the thread; the answer comes when the queue has been emptied, true if all of it was taken.
 pub(super) enum Order {
-    Flush(oneshot::Sender<()>),
-    Stop(oneshot::Sender<()>),
+    Flush(oneshot::Sender<bool>),
+    Stop(oneshot::Sender<bool>),
 }
 
 /// Starts the thread.
 ///
 /// # Errors
-/// [`Error`] for an endpoint that is no address, or when the system gives no thread.
+/// [`Error::Thread`] when the system gives no thread.
 pub(super) fn start(
-    endpoint: &str,
-    resource: &Resource,
-    scope: InstrumentationScope,
+    client: Client,
+    sender: Sender,
     queue: mpsc::Receiver<Item>,
     orders: mpsc::UnboundedReceiver<Order>,
     counters: Arc<Counters>,
@@ -52,26 +47,7 @@ pub(super) fn start(
         .enable_all()
         .build()
         .map_err(|source| Error::Thread { source })?;
-    let exporter = {
-        let _entered = runtime.enter();
-        exporter(endpoint)
-    };
-    let mut exporter = match exporter {
-        Ok(exporter) => exporter,
-        Err(error) => {
-            runtime.shutdown_background();
-            return Err(error);
-        }
-    };
-    exporter.set_resource(resource);
-    let worker = Worker {
-        exporter,
-        endpoint: endpoint.to_owned(),
-        scope,
-        counters,
-        away_until: None,
-        batch: Vec::with_capacity(BATCH_LEN),
-    };
+    let worker = Worker { client, sender, counters, away_until: None, batch: Vec::with_capacity(BATCH_LEN) };
     std::thread::Builder::new()
         .name("telemetry".to_owned())
         .spawn(move || runtime.block_on(worker.run(queue, orders)))
@@ -79,22 +55,9 @@ pub(super) fn start(
         .map_err(|source| Error::Thread { source })
 }
 
-fn exporter(endpoint: &str) -> Result<SpanExporter, Error> {
-    let mut builder = SpanExporter::builder()
-        .with_tonic()
-        .with_endpoint(endpoint)
-        .with_timeout(EXPORT_TIMEOUT)
-        .with_retry_policy(RetryPolicy::disabled());
-    if endpoint.starts_with("https://") {
-        builder = builder.with_tls_config(ClientTlsConfig::new().with_enabled_roots());
-    }
-    builder.build().map_err(|error| Error::Endpoint { endpoint: endpoint.to_owned(), reason: error.to_string() })
-}
-
 struct Worker {
-    exporter: SpanExporter,
-    endpoint: String,
-    scope: InstrumentationScope,
+    client: Client,
+    sender: Sender,
     counters: Arc<Counters>,
     /// Set while the collector is away.
     away_until: Option<Instant>,
@@ -119,11 +82,11 @@ impl Worker {
                 None if self.batch.len() >= BATCH_LEN => None,
                 None => tokio::time::timeout(LINGER, orders.recv()).await.ok(),
             };
-            self.drain(&mut queue, order.is_some()).await;
+            let taken = self.drain(&mut queue, order.is_some()).await;
             match order {
                 None => {}
-                Some(Some(Order::Flush(done))) => done.send(()).unwrap_or_default(),
-                Some(Some(Order::Stop(done))) => return done.send(()).unwrap_or_default(),
+                Some(Some(Order::Flush(done))) => done.send(taken).unwrap_or_default(),
+                Some(Some(Order::Stop(done))) => return done.send(taken).unwrap_or_default(),
                 // The owner is gone without a word.
                 Some(None) => return,
             }
@@ -131,7 +94,8 @@ impl Worker {
     }
 
     /// Sends what is there: one batch, or everything.
-    async fn drain(&mut self, queue: &mut mpsc::Receiver<Item>, everything: bool) {
+    async fn drain(&mut self, queue: &mut mpsc::Receiver<Item>, everything: bool) -> bool {
+        let mut taken = true;
         loop {
             while self.batch.len() < BATCH_LEN
                 && let Ok(item) = queue.try_recv()
@@ -139,65 +103,64 @@ impl Worker {
                 self.batch.push(item);
             }
             if self.batch.is_empty() {
-                return;
+                return taken;
             }
-            self.send().await;
+            taken &= self.send().await;
             if !everything {
-                return;
+                return taken;
             }
         }
     }
 
-    async fn send(&mut self) {
+    /// True when the batch was taken.
+    async fn send(&mut self) -> bool {
         let len = self.batch.len() as u64;
         if self.away_until.is_some_and(|until| until > Instant::now()) {
             self.batch.clear();
             self.counters.dropped.fetch_add(len, Ordering::Relaxed);
-            return;
+            return false;
         }
-        let batch: Vec<SpanData> = self
-            .batch
-            .drain(..)
-            .map(|item| match item {
-                Item::Engine(span) => span.into_data(&self.scope),
-                Item::Built(span) => *span,
-            })
-            .collect();
-        match self.deliver(batch).await {
+        let message = self.sender.request(&self.batch);
+        self.batch.clear();
+        self.counters.in_hand.store(len, Ordering::Relaxed);
+        let delivered = self.deliver(&message).await;
+        self.counters.in_hand.store(0, Ordering::Relaxed);
+        match delivered {
             Ok(()) => {
                 self.counters.exported.fetch_add(len, Ordering::Relaxed);
                 if self.away_until.take().is_some() {
-                    tracing::info!(endpoint = self.endpoint, "the trace collector is back");
+                    tracing::info!(endpoint = self.client.endpoint(), "the trace collector is back");
                 }
+                true
             }
             Err(error) => {
                 self.counters.dropped.fetch_add(len, Ordering::Relaxed);
                 if self.away_until.replace(Instant::now() + PROBE_EVERY).is_none() {
                     tracing::warn!(
-                        endpoint = self.endpoint,
+                        endpoint = self.client.endpoint(),
                         error,
                         "the trace collector takes no spans; they are dropped until it does"
                     );
                 }
+                false
             }
         }
     }
 
-    async fn deliver(&self, batch: Vec<SpanData>) -> Result<(), String> {
+    async fn deliver(&self, message: &[u8]) -> Result<(), String> {
         let tries = if self.away_until.is_some() { 1 } else { TRIES };
         for _ in 1..tries {
-            if self.export(batch.clone()).await.is_ok() {
+            if self.export(message).await.is_ok() {
                 return Ok(());
             }
             tokio::time::sleep(RETRY_WAIT).await;
         }
-        self.export(batch).await
+        self.export(message).await
     }
 
-    async fn export(&self, batch: Vec<SpanData>) -> Result<(), String> {
-        // The exporter has a timeout of its own; this one holds whatever it does.
-        match tokio::time::timeout(2 * EXPORT_TIMEOUT, self.exporter.export(batch)).await {
-            Ok(result) => result.map_err(|error| error.to_string()),
+    async fn export(&self, message: &[u8]) -> Result<(), String> {
+        match tokio::time::timeout(EXPORT_TIMEOUT, self.client.send(Signal::Traces, message)).await {
+            Ok(result) => result,
             Err(_) => Err("no answer in time".to_owned()),
         }
     }

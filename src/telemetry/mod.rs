@@ -5,29 +5,29 @@ mod exporter;
 mod log;
 pub mod metrics;
 pub mod names;
+mod otlp;
+mod pusher;
 mod sink;
 mod span;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use opentelemetry::trace::TracerProvider as _;
-use opentelemetry::{InstrumentationScope, KeyValue};
-use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tokio::sync::{mpsc, oneshot};
 
 use self::exporter::Order;
 pub use self::log::Format;
-use self::sink::Forward;
+pub use self::otlp::Protocol;
+pub use self::pusher::Pusher;
 pub use self::sink::{Counts, QUEUE_LEN, SpanSink};
 pub use self::span::{AttrValue, EngineSpan, SpanKind, SpanStatus};
 
 /// The configuration's `telemetry` section.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// An OTLP collector over gRPC; none: spans are not exported.
+    /// An OTLP collector; none: spans are not exported.
     pub otlp: Option<String>,
+    pub protocol: Protocol,
     /// The name that traces show.
     pub service: String,
     /// Share of the traces begun here that are recorded, 0.0 to 1.0.
@@ -50,9 +50,9 @@ pub enum Error {
 
 /// Logs and traces of one process. Ends with [`Telemetry::shutdown`].
 pub struct Telemetry {
+    settings: Settings,
     spans: SpanSink,
     orders: mpsc::UnboundedSender<Order>,
-    provider: SdkTracerProvider,
 }
 
 /// Sets up logs and traces for the process. A second call leaves the logs as the first set them up.
@@ -61,44 +61,42 @@ pub struct Telemetry {
 /// [`Error`] for an endpoint or log directives that cannot be used.
 pub fn init(settings: &Settings) -> Result<Telemetry, Error> {
     let telemetry = Telemetry::start(settings)?;
-    log::install(settings, telemetry.provider.tracer("backstitch"))?;
+    log::install(settings)?;
     Ok(telemetry)
 }
 
 impl Telemetry {
-    /// Starts the exporter and nothing global: no logs, no spans of `tracing`.
+    /// Starts the exporter and nothing global: no logs.
     ///
     /// # Errors
     /// [`Error::Endpoint`] and [`Error::Thread`].
     pub fn start(settings: &Settings) -> Result<Self, Error> {
-        let scope = InstrumentationScope::builder("backstitch").with_version(env!("CARGO_PKG_VERSION")).build();
-        let resource = Resource::builder()
-            .with_service_name(settings.service.clone())
-            .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
-            .build();
         let counters = Arc::default();
         let (orders, ordered) = mpsc::unbounded_channel();
         let queue = match &settings.otlp {
             None => None,
             Some(endpoint) => {
                 let (queue, items) = mpsc::channel(QUEUE_LEN);
-                exporter::start(endpoint, &resource, scope, items, ordered, Arc::clone(&counters))?;
+                let client = otlp::Client::new(endpoint, settings.protocol)
+                    .map_err(|reason| Error::Endpoint { endpoint: endpoint.clone(), reason })?;
+                exporter::start(client, otlp::Sender::new(&settings.service), items, ordered, Arc::clone(&counters))?;
                 Some(queue)
             }
         };
         let spans = SpanSink::new(queue, counters, settings.sampling);
-        let provider = SdkTracerProvider::builder()
-            .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(settings.sampling))))
-            .with_resource(resource)
-            .with_span_processor(Forward(spans.clone()))
-            .build();
-        Ok(Self { spans, orders, provider })
+        Ok(Self { settings: settings.clone(), spans, orders })
     }
 
     /// Returns where the engine's spans go.
     #[must_use]
     pub fn spans(&self) -> SpanSink {
         self.spans.clone()
+    }
+
+    /// Returns what pushes metrics to the collector; none where there is no collector.
+    #[must_use]
+    pub fn pusher(&self) -> Option<Pusher> {
+        Pusher::new(&self.settings)
     }
 
     /// Sends what is queued; true when it was sent within the bound.
@@ -112,37 +110,11 @@ impl Telemetry {
         self.order(Order::Stop, within).await
     }
 
-    async fn order(&self, order: fn(oneshot::Sender<()>) -> Order, within: Duration) -> bool {
+    async fn order(&self, order: fn(oneshot::Sender<bool>) -> Order, within: Duration) -> bool {
         let (done, emptied) = oneshot::channel();
         if !self.spans.is_on() || self.orders.send(order(done)).is_err() {
             return true;
         }
-        tokio::time::timeout(within, emptied).await.is_ok_and(|emptied| emptied.is_ok())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use opentelemetry_sdk::trace::SdkTracer;
-    use tracing_subscriber::prelude::*;
-
-    use super::sink::Item;
-    use super::*;
-
-    #[test]
-    fn spans_of_the_shell_go_to_the_same_queue() {
-        let (queue, mut items) = mpsc::channel(8);
-        let sink = SpanSink::new(Some(queue), Arc::default(), 1.0);
-        let provider = SdkTracerProvider::builder().with_span_processor(Forward(sink)).build();
-        let tracer: SdkTracer = provider.tracer("test");
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(log::traces(tracer)), || {
-            tracing::debug_span!("too fine").in_scope(|| {});
-            tracing::info_span!(target: "hyper", "another's").in_scope(|| {});
-            tracing::info_span!("api.request", otel.name = "POST /runs", saga.run = "r-1").in_scope(|| {});
-        });
-        let Ok(Item::Built(span)) = items.try_recv() else { panic!("the span of the API is not there") };
-        assert_eq!(span.name, "POST /runs");
-        assert!(span.attributes.iter().any(|attribute| attribute.key.as_str() == names::SAGA_RUN), "{span:?}");
-        assert!(items.try_recv().is_err(), "no other span");
+        tokio::time::timeout(within, emptied).await.is_ok_and(|emptied| emptied.unwrap_or(false))
     }
 }

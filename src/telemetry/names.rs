@@ -13,6 +13,12 @@ pub const SAGA_DIRECTION: &str = "saga.direction";
 /// Of a step `done`, `refused` or `unknown`; of a run its state at the end.
 pub const SAGA_OUTCOME: &str = "saga.outcome";
 pub const SAGA_KEY: &str = "saga.key";
+/// Why a run is undone: `failed`, `cancelled` or `late`.
+pub const SAGA_CAUSE: &str = "saga.cause";
+/// What an operator gave as the reason.
+pub const SAGA_REASON: &str = "saga.reason";
+/// When a wait ends.
+pub const SAGA_DUE: &str = "saga.due";
 pub const CORRELATION_ID: &str = "correlation.id";
 
 pub const ERROR_TYPE: &str = "error.type";
@@ -20,6 +26,7 @@ pub const HTTP_REQUEST_METHOD: &str = "http.request.method";
 pub const HTTP_RESPONSE_STATUS_CODE: &str = "http.response.status_code";
 /// How often this request was sent before; absent on the first.
 pub const HTTP_REQUEST_RESEND_COUNT: &str = "http.request.resend_count";
+pub const HTTP_ROUTE: &str = "http.route";
 pub const SERVER_ADDRESS: &str = "server.address";
 pub const SERVER_PORT: &str = "server.port";
 pub const URL_FULL: &str = "url.full";

@@ -347,7 +347,7 @@ async fn the_rate_is_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_request_has_a_span_between_caller_and_run() {
+async fn a_request_stands_beside_what_it_started_below_its_caller() {
     let collector = Collector::start().await;
     let workspace = Workspace::new();
     workspace.write("backstitch.yaml", &format!("telemetry: {{ otlp: \"{}\" }}\n", collector.endpoint()));
@@ -373,11 +373,13 @@ async fn the_request_has_a_span_between_caller_and_run() {
         let status = if route.contains("runs") { "201" } else { "202" };
         assert_eq!(request.attribute("http.response.status_code"), Some(status), "{route}");
     }
-    let request = named("POST /api/v1/sagas/{name}/runs")[0];
+    let [sent] = named("thing.happened.v1 send")[..] else { panic!("one event: {spans:?}") };
+    assert_eq!((sent.span.parent_span_id.as_slice(), sent.span.kind), (&caller[..], SpanKind::Producer as i32));
     let anchors = named("saga quick");
-    assert_eq!(anchors.len(), 2);
-    assert!(anchors.iter().any(|anchor| anchor.span.parent_span_id == request.span.span_id), "{anchors:?}");
-    assert!(anchors.iter().all(|anchor| anchor.span.trace_id == request.span.trace_id), "one trace");
+    let mut parents: Vec<&[u8]> = anchors.iter().map(|anchor| anchor.span.parent_span_id.as_slice()).collect();
+    parents.sort_by_key(|parent| *parent != caller);
+    assert_eq!(parents, [&caller[..], &sent.span.span_id], "one started by hand, one by the event");
+    assert!(spans.iter().all(|taken| taken.span.trace_id == sent.span.trace_id), "one trace");
 }
 
 /// What no proper client sends.

@@ -26,7 +26,7 @@ const PURE: &[&str] = &[
 ];
 
 /// Know one outside thing each.
-const ADAPTERS: &[&str] = &["bus", "config", "connector", "journal", "postgres", "telemetry"];
+const ADAPTERS: &[&str] = &["bus", "config", "connector", "journal", "notify", "postgres", "telemetry"];
 
 /// Words that a pure module has no use for, and what to do instead.
 const IMPURE: &[(&str, &str)] = &[

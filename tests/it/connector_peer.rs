@@ -176,7 +176,7 @@ async fn request<S: AsyncRead + Unpin>(stream: &mut S) -> Option<String> {
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.ok()?;
     bytes.extend(body);
-    Some(String::from_utf8(bytes).unwrap())
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Closes a listener's port: nobody is there any more.

@@ -88,6 +88,7 @@ async fn one_trace_from_the_publisher_to_the_last_undo_across_a_kill() {
         "charge",
         "charge check",
         "ship",
+        "saga order-fulfilment settles",
         "charge undo",
         "reserve undo",
         "order.rejected.v1 send",

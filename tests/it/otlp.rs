@@ -11,9 +11,11 @@ use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use opentelemetry_proto::tonic::metrics::v1::Metric;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 use tokio::net::TcpListener;
@@ -53,6 +55,7 @@ pub struct Collector {
 struct Shared {
     manner: Mutex<Manner>,
     taken: watch::Sender<Vec<Taken>>,
+    metrics: Mutex<Vec<Metric>>,
     /// Requests of any manner.
     requests: watch::Sender<usize>,
 }
@@ -68,6 +71,7 @@ impl Collector {
         let shared = Arc::new(Shared {
             manner: Mutex::new(manner),
             taken: watch::channel(Vec::new()).0,
+            metrics: Mutex::default(),
             requests: watch::channel(0).0,
         });
         let serving = tokio::spawn(serve(listener, Arc::clone(&shared)));
@@ -80,6 +84,11 @@ impl Collector {
 
     pub fn spans(&self) -> Vec<Taken> {
         self.shared.taken.borrow().clone()
+    }
+
+    /// Every metric that came, in order.
+    pub fn metrics(&self) -> Vec<Metric> {
+        self.shared.metrics.lock().unwrap().clone()
     }
 
     /// Waits until a request has come, whatever became of it.
@@ -123,15 +132,25 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 type Body = StreamBody<stream::Iter<std::vec::IntoIter<Result<Frame<Bytes>, Infallible>>>>;
 
 async fn export(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Body>, hyper::Error> {
-    assert_eq!(request.uri().path(), "/opentelemetry.proto.collector.trace.v1.TraceService/Export");
+    let path = request.uri().path().to_owned();
     let bytes = request.into_body().collect().await?.to_bytes();
     shared.requests.send_modify(|requests| *requests += 1);
     let manner = *shared.manner.lock().unwrap();
     match manner {
         Manner::Take => {
             // One message: a flag, its length, the message.
-            let request = ExportTraceServiceRequest::decode(&bytes[5..]).unwrap();
-            shared.taken.send_modify(|taken| taken.extend(spans(request)));
+            match path.as_str() {
+                "/opentelemetry.proto.collector.trace.v1.TraceService/Export" => {
+                    let request = ExportTraceServiceRequest::decode(&bytes[5..]).unwrap();
+                    shared.taken.send_modify(|taken| taken.extend(spans(request)));
+                }
+                "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export" => {
+                    let request = ExportMetricsServiceRequest::decode(&bytes[5..]).unwrap();
+                    let scopes = request.resource_metrics.into_iter().flat_map(|resource| resource.scope_metrics);
+                    shared.metrics.lock().unwrap().extend(scopes.flat_map(|scope| scope.metrics));
+                }
+                path => panic!("nobody takes {path}"),
+            }
             Ok(answer("0"))
         }
         Manner::Refuse => Ok(answer("14")),

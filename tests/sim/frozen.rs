@@ -61,10 +61,8 @@ fn all() -> Vec<Fact> {
             correlation_id: "c-1".to_owned(),
             causation_id: Some("e-1".to_owned()),
             trace: TraceContext {
-                trace_id: TraceId([1; 16]),
-                span_id: SpanId([2; 8]),
-                sampled: true,
                 tracestate: Some("a=1".into()),
+                ..TraceContext::new(TraceId([1; 16]), SpanId([2; 8]), true)
             },
             parent: Some(SpanId([3; 8])),
             input: Payload::parse(r#"{"orderId":"A-1"}"#).unwrap(),
@@ -73,6 +71,7 @@ fn all() -> Vec<Fact> {
             deadline: Some(Timestamp(1_700_000_000_000)),
             parent_run: None,
             undo_of: None,
+            link_after: None,
         })),
         Fact::LockWanted { name: "order/A-1".to_owned() },
         Fact::LockGranted {},

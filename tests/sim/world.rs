@@ -245,12 +245,12 @@ impl<P: Plan> World<P> {
 
     fn begin(&mut self) {
         let run = RunId(uuid::Uuid::from_u128(0x5151));
-        let trace =
-            TraceContext { trace_id: TraceId([1; 16]), span_id: SpanId([2; 8]), sampled: true, tracestate: None };
+        let trace = TraceContext::new(TraceId([1; 16]), SpanId([2; 8]), true);
         let start = Start {
             run,
             key: None,
             correlation_id: "c-1".to_owned(),
+            link_after: None,
             causation_id: None,
             trace,
             parent: None,

@@ -3,7 +3,9 @@
 
 mod events;
 mod load;
+mod receiver;
 mod report;
+mod traces;
 mod usage;
 
 use std::collections::BTreeMap;
@@ -42,6 +44,9 @@ pub struct Args {
     /// Use a NATS server that runs already.
     #[arg(long, value_name = "URL")]
     nats: Option<String>,
+    /// Measure what tracing costs instead: with every span sent to a receiver, against none.
+    #[arg(long)]
+    traces: bool,
 }
 
 /// How the result is printed.
@@ -64,6 +69,12 @@ struct Edge {
 pub async fn run(args: Args, output: Output) -> Outcome {
     let program = std::env::current_exe()
         .map_err(|error| Failure::new(Code::Failed, format!("cannot find this program itself: {error}")))?;
+    if args.traces {
+        return tokio::select! {
+            outcome = traces::measure(&args, output, &program) => outcome,
+            _ = tokio::signal::ctrl_c() => Err(Failure::new(Code::Interrupted, "interrupted; everything is stopped")),
+        };
+    }
     let participants = Participants::start(&program, &["--bench"], Lifetime::Bound).await?;
     if args.events {
         let outcome = events::run(&args, output, &program, &participants).await;

@@ -33,8 +33,6 @@ const EVENT: &str = "order.placed.v2";
 const RUN_WAIT: Duration = Duration::from_secs(60);
 /// How often a run is looked at; short enough to look live.
 const LOOK_EVERY: Duration = Duration::from_millis(40);
-/// Jaeger's own web page on this machine.
-const JAEGER_DEFAULT: &str = "http://127.0.0.1:16686";
 
 /// Options of `backstitch demo`.
 #[derive(Debug, clap::Args)]
@@ -46,7 +44,7 @@ pub struct Args {
     #[arg(long, value_name = "URL")]
     nats: Option<String>,
     /// Where Jaeger's page is, for the links.
-    #[arg(long, env = "BACKSTITCH_JAEGER_URL", default_value = JAEGER_DEFAULT, value_name = "URL")]
+    #[arg(long, env = "BACKSTITCH_JAEGER_URL", default_value = super::JAEGER_DEFAULT, value_name = "URL")]
     jaeger: String,
 }
 

@@ -164,6 +164,7 @@ mod tests {
             key: None,
             correlation_id: String::new(),
             trace_id: String::new(),
+            linked_traces: Vec::new(),
             input: Payload::null(),
             output: None,
             error: None,

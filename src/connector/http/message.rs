@@ -13,6 +13,7 @@ use crate::service::{Auth, Service};
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 const CORRELATION_ID: HeaderName = HeaderName::from_static("correlation-id");
 const SAGA_RUN: HeaderName = HeaderName::from_static("saga-run");
 const SAGA_STEP: HeaderName = HeaderName::from_static("saga-step");
@@ -106,6 +107,10 @@ impl Head {
         // Others wrote it: one that cannot be sent is left out, the trace goes on without it.
         if let Some(state) = ours.trace.tracestate.as_deref().and_then(ascii) {
             headers.insert(TRACESTATE, state);
+        }
+        // An author's own `baggage` stands unless the trace brings one.
+        if let Some(baggage) = ours.trace.baggage.as_deref().and_then(ascii) {
+            headers.insert(BAGGAGE, baggage);
         }
         headers.insert(CORRELATION_ID, lenient(&ours.correlation_id));
         headers.insert(SAGA_RUN, value("Saga-Run", &ours.run)?);

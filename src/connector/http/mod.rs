@@ -54,6 +54,8 @@ pub enum Error {
 pub struct Figures {
     pub service: ServiceName,
     pub in_flight: u32,
+    /// Calls at once, at most.
+    pub limit: u32,
     /// Calls waiting for the circuit, the rate limit or a socket.
     pub waiting: u64,
     /// Milliseconds that calls have waited so far.
@@ -155,6 +157,7 @@ impl Endpoint {
         Figures {
             service: self.name.clone(),
             in_flight,
+            limit: self.service.limits().concurrency,
             waiting: self.permission.waiting(),
             waited_ms: self.permission.waited_ms(),
             idle_sockets: self.pool.idle_len(),

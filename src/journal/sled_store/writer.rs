@@ -18,7 +18,7 @@ use super::turn::Carry;
 use crate::failpoint;
 use crate::journal::record;
 use crate::journal::{Change, Durable, Error};
-use crate::time::{Clock, Timestamp};
+use crate::time::{Clock, Timestamp, latency_bucket};
 
 /// A commit takes in requests until it is this large: below it sled's batch and the sync stay well under
 /// 100 ms, above it nothing is gained.
@@ -202,7 +202,9 @@ impl Writer {
         stats.transitions += transitions;
         stats.records += u64::from(records);
         stats.keys += keys;
-        stats.last_commit_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        stats.commit_times[latency_bucket(took_us)] += 1;
+        stats.commit_us = stats.commit_us.saturating_add(took_us);
         drop(stats);
         for (request, _) in accepted {
             // A dropped receiver is a task that went away: the commit stands all the same.

@@ -51,6 +51,7 @@ pub fn start(rules: &Rules, start: Start, now: Timestamp) -> Vec<Fact> {
         deadline: definition.timeout.map(|span| now.plus(span)),
         parent_run: start.parent_run,
         undo_of: None,
+        link_after: start.link_after,
     };
     let mut facts = vec![Fact::RunStarted(Box::new(begun))];
     // A child shares the lock of its parent.
