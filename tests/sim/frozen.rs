@@ -7,11 +7,12 @@ use backstitch::envelope::Event;
 use backstitch::id::{EventType, Fingerprint, RunId, SagaName, ServiceName};
 use backstitch::payload::Payload;
 use backstitch::problem::Problem;
-use backstitch::request::{Direction, Effect, Request};
+use backstitch::request::{CacheUse, Direction, Effect, Request};
 use backstitch::saga::{
-    Emission, Fact, Fate, Operation, Outcome, RunStarted, SettleCause, SkipReason, UndoEnd, decode, encode,
+    BlockAt, ChildRun, Emission, Fact, Fate, Operation, Outcome, RunStarted, ScopeAt, SettleCause, SkipReason, StepAt,
+    UndoEnd, Wanted, decode, encode,
 };
-use backstitch::time::Timestamp;
+use backstitch::time::{Span, Timestamp};
 use backstitch::trace_context::{SpanId, TraceContext, TraceId};
 use uuid::Uuid;
 
@@ -51,6 +52,23 @@ fn all() -> Vec<Fact> {
         content: Some(Arc::new(event.clone())),
     };
     let forward = Direction::Forward;
+    let plain = Arc::clone(&request);
+    // Inside a `for`: the third item of the step with index 4, and of the list with index 1.
+    let item: StepAt = serde_json::from_str("[4,2]").unwrap();
+    let block: BlockAt = serde_json::from_str("[1,2]").unwrap();
+    let wanted = Arc::new(Wanted {
+        types: vec![event_type.clone()],
+        matching: vec![(vec!["data".to_owned(), "orderId".to_owned()], Payload::parse(r#""A-1""#).unwrap())],
+        since: Timestamp(7),
+    });
+    let child = Arc::new(ChildRun {
+        run: RunId(Uuid::from_u128(3)),
+        saga: SagaName::parse("other").unwrap(),
+        version: Some(2),
+        input: Payload::parse("{}").unwrap(),
+        undo_of: Some(RunId(Uuid::from_u128(2))),
+        wait: true,
+    });
     vec![
         Fact::RunStarted(Box::new(RunStarted {
             run: RunId(Uuid::from_u128(1)),
@@ -170,6 +188,80 @@ fn all() -> Vec<Fact> {
         Fact::OperatorActed { operation: Operation::Skip },
         Fact::OperatorActed { operation: Operation::ResolveDone { output: Some(Payload::parse("1").unwrap()) } },
         Fact::OperatorActed { operation: Operation::ResolveNotDone },
+        Fact::OperatorActed {
+            operation: Operation::Answer {
+                step: 3.into(),
+                by: "ann".to_owned(),
+                answer: Payload::parse(r#"{"ok":true}"#).unwrap(),
+            },
+        },
+        Fact::StepStarted {
+            step: item,
+            key,
+            key_number: 0,
+            sent_key: None,
+            request: Arc::new(Request {
+                cache: Some(CacheUse { key: "eur".to_owned(), ttl: Span(1_000) }),
+                headers: Vec::new(),
+                body: None,
+                ..Request::clone(&plain)
+            }),
+            attempt: 1,
+            round: 2,
+        },
+        Fact::RoundEnded { step: item, due: Timestamp(5) },
+        Fact::PageEnded { step: 0.into(), items: Payload::parse("[1]").unwrap(), next: Some("/b".to_owned()) },
+        Fact::PageEnded { step: 0.into(), items: Payload::parse("[]").unwrap(), next: None },
+        Fact::BlockEntered { block },
+        Fact::BranchesEntered { step: 2.into() },
+        Fact::ItemsListed { step: 2.into(), items: Payload::parse("[1,2]").unwrap() },
+        Fact::AwaitStarted { step: item, direction: forward, wanted: Arc::clone(&wanted), due: Some(Timestamp(9)) },
+        Fact::AwaitEnded {
+            step: item,
+            direction: Direction::Compensate,
+            problem: Some(Problem::new("timeout", "no reply came in time")),
+            due: Some(Timestamp(9)),
+        },
+        Fact::EventTaken {
+            step: item,
+            direction: forward,
+            key: "/shop#e-1".to_owned(),
+            event: event_type.clone(),
+            content: Payload::parse(r#"{"id":"e-1"}"#).unwrap(),
+        },
+        Fact::AskStarted {
+            step: 3.into(),
+            title: "may it?".to_owned(),
+            show: Some(Payload::parse("1").unwrap()),
+            due: None,
+        },
+        Fact::ChildStarted { step: 3.into(), direction: forward, child: Arc::clone(&child) },
+        Fact::ChildEnded { step: 3.into(), direction: Direction::Compensate, completed: false },
+        Fact::ScopeSettling {
+            scope: ScopeAt::Block(block),
+            from: Some(item),
+            cause: SettleCause::Failed,
+            problem: Problem::new("refused", "no"),
+            undo: true,
+            catch: Some(1),
+            cancel: true,
+        },
+        Fact::ScopeSettling {
+            scope: ScopeAt::Step(2.into()),
+            from: None,
+            cause: SettleCause::Lost,
+            problem: Problem::new("cancelled", "another branch was enough"),
+            undo: false,
+            catch: None,
+            cancel: false,
+        },
+        Fact::ScopeUndoing { scope: ScopeAt::Block(block) },
+        Fact::ScopeEnded { scope: ScopeAt::Step(item) },
+        Fact::ParkingWanted { step: item, direction: forward, reason: "in doubt".to_owned() },
+        Fact::StepExpired { step: 2.into() },
+        Fact::FailureHandled { step: 2.into(), output: Some(Payload::parse("0").unwrap()) },
+        Fact::Released {},
+        Fact::UndoneBy { run: RunId(Uuid::from_u128(4)) },
         Fact::DeadlineMissed {},
         Fact::Noted { text: "left out".to_owned() },
         Fact::RunEnded { completed: true, output: Some(Payload::parse("{}").unwrap()) },
