@@ -46,7 +46,7 @@ test: nats
 
 sim:
 	@echo '==> simulation, optimised; SIM_SEED=n repeats one run and tells its story'
-	@SIM_RUNS=$${SIM_RUNS:-200000} $(CARGO) test --release --test sim random_runs -- --nocapture
+	@SIM_RUNS=$${SIM_RUNS:-200000} $(CARGO) test --release --test sim runs_keep -- --nocapture
 
 planted:
 	@echo '==> planted mistakes: each is found within some seeds, about ten seconds, by the promise that is named'
