@@ -17,6 +17,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 pub use self::finding::Finding;
 pub use self::load::Sources;
@@ -134,9 +135,12 @@ pub async fn run(plan: Plan) -> Result<(), Error> {
     for warning in &loaded.warnings {
         tracing::warn!(code = warning.code, file = warning.file, line = warning.line, "{}", warning.message);
     }
+    let starting = tracing::info_span!("start", otel.name = "backstitch start");
     raise_file_limit();
     let journal_options = options::journal(&config);
-    let (journal, mut recovered) = blocking(move || SledJournal::open(journal_options)).await?;
+    let (journal, mut recovered) = blocking(move || SledJournal::open(journal_options))
+        .instrument(tracing::info_span!(parent: &starting, "journal", otel.name = "journal open"))
+        .await?;
     let notes = std::mem::take(&mut recovered.notes);
     let bus = Arc::new(JetStreamBus::start(options::bus(&config)));
     let status = bus.status();
@@ -145,7 +149,9 @@ pub async fn run(plan: Plan) -> Result<(), Error> {
     let stop = CancellationToken::new();
     let (events, links) = event_side(&config, &bus, schemas, &stop)?;
     let metrics = Arc::default();
-    let handle = coordinate(&config, loaded, (journal, recovered), bus.clone(), (&telemetry, &metrics), links).await?;
+    let handle = coordinate(&config, loaded, (journal, recovered), bus.clone(), (&telemetry, &metrics), links)
+        .instrument(tracing::info_span!(parent: &starting, "sagas", otel.name = "runs resume"))
+        .await?;
     if let (Some(every), Some(pusher)) = (config.telemetry.metrics_every, telemetry.pusher()) {
         tokio::spawn(figures::push(handle.clone(), metrics, pusher, every.to_std()));
     }
@@ -154,6 +160,7 @@ pub async fn run(plan: Plan) -> Result<(), Error> {
     let api = tokio::spawn(crate::api::serve(listener, handle.clone(), events, options::api(&config), stop.clone()));
     announcement.own_nats = own_nats;
     announcement.runs(handle.resumed(), handle.quarantine());
+    drop(starting);
     let ended = async {
         tokio::select! {
             () = signals.next() => Ok(()),

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::Error;
-use super::otlp::{Client, Sender, Signal};
+use super::otlp::{self, Client, Sender, Signal};
 use super::sink::{Counters, Item};
 
 /// A span has 0.5 to 1 KiB on the wire; collectors take messages of 4 MiB.
@@ -23,7 +23,7 @@ const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 const TRIES: u32 = 5;
 const RETRY_WAIT: Duration = Duration::from_secs(1);
 /// While the collector is away, one batch in this time finds out whether it is back; the others are
-/// dropped, for a queue kept full would be 40 MB for nothing.
+/// dropped, for a queue kept full would be memory for nothing.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 
 /// What the owner asks of the thread; the answer comes when the queue has been emptied, true if all of it was taken.
@@ -120,9 +120,9 @@ impl Worker {
             self.counters.dropped.fetch_add(len, Ordering::Relaxed);
             return false;
         }
-        let message = self.sender.request(&self.batch);
-        self.batch.clear();
         self.counters.in_hand.store(len, Ordering::Relaxed);
+        let spans: Vec<Vec<u8>> = self.batch.drain(..).map(|span| otlp::span::encode(&span)).collect();
+        let message = self.sender.request(&spans);
         let delivered = self.deliver(&message).await;
         self.counters.in_hand.store(0, Ordering::Relaxed);
         match delivered {

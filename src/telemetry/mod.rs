@@ -13,12 +13,15 @@ mod span;
 use std::sync::Arc;
 use std::time::Duration;
 
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tokio::sync::{mpsc, oneshot};
 
 use self::exporter::Order;
 pub use self::log::Format;
 pub use self::otlp::Protocol;
 pub use self::pusher::Pusher;
+use self::sink::Forward;
 pub use self::sink::{Counts, QUEUE_LEN, SpanSink};
 pub use self::span::{AttrValue, EngineSpan, SpanKind, SpanStatus};
 
@@ -53,6 +56,7 @@ pub struct Telemetry {
     settings: Settings,
     spans: SpanSink,
     orders: mpsc::UnboundedSender<Order>,
+    provider: SdkTracerProvider,
 }
 
 /// Sets up logs and traces for the process. A second call leaves the logs as the first set them up.
@@ -61,12 +65,12 @@ pub struct Telemetry {
 /// [`Error`] for an endpoint or log directives that cannot be used.
 pub fn init(settings: &Settings) -> Result<Telemetry, Error> {
     let telemetry = Telemetry::start(settings)?;
-    log::install(settings)?;
+    log::install(settings, telemetry.provider.tracer_with_scope(span::scope()))?;
     Ok(telemetry)
 }
 
 impl Telemetry {
-    /// Starts the exporter and nothing global: no logs.
+    /// Starts the exporter and nothing global: no logs, no spans of `tracing`.
     ///
     /// # Errors
     /// [`Error::Endpoint`] and [`Error::Thread`].
@@ -84,7 +88,11 @@ impl Telemetry {
             }
         };
         let spans = SpanSink::new(queue, counters, settings.sampling);
-        Ok(Self { settings: settings.clone(), spans, orders })
+        let provider = SdkTracerProvider::builder()
+            .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(settings.sampling))))
+            .with_span_processor(Forward(spans.clone()))
+            .build();
+        Ok(Self { settings: settings.clone(), spans, orders, provider })
     }
 
     /// Returns where the engine's spans go.
@@ -116,5 +124,33 @@ impl Telemetry {
             return true;
         }
         tokio::time::timeout(within, emptied).await.is_ok_and(|emptied| emptied.unwrap_or(false))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing_subscriber::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn spans_of_the_shell_go_to_the_same_queue() {
+        let (queue, mut items) = mpsc::channel(8);
+        let sink = SpanSink::new(Some(queue), Arc::default(), 1.0);
+        let provider = SdkTracerProvider::builder().with_span_processor(Forward(sink)).build();
+        let tracer = provider.tracer_with_scope(span::scope());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(log::traces(tracer)), || {
+            tracing::debug_span!("too fine").in_scope(|| {});
+            tracing::info_span!(target: "hyper", "another's").in_scope(|| {});
+            tracing::info_span!(target: "backstitch::api::span", "of the log").in_scope(|| {});
+            tracing::info_span!("start", otel.name = "backstitch start", saga.run = "r-1").in_scope(|| {
+                tracing::info!(files = 3, "said within");
+            });
+        });
+        let Ok(span) = items.try_recv() else { panic!("the span of the start is not there") };
+        assert_eq!(span.name, "backstitch start");
+        assert!(span.attributes.iter().any(|attribute| attribute.key.as_str() == names::SAGA_RUN), "{span:?}");
+        assert_eq!(span.events.first().map(|event| &*event.name), Some("said within"));
+        assert!(items.try_recv().is_err(), "no other span");
     }
 }

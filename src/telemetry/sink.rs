@@ -3,17 +3,20 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use opentelemetry::Context;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
 use tokio::sync::mpsc;
 
-use super::otlp;
 use super::span::EngineSpan;
 use crate::trace_context::{SpanId, TraceContext, TraceId};
 
-/// Spans waiting for the exporter: eight seconds of 8,000 spans a second, about 50 MB when full.
+/// Spans waiting for the exporter: eight seconds of 8,000 spans a second.
 pub const QUEUE_LEN: usize = 65_536;
 
-/// A span as bytes, ready to be sent.
-pub(super) type Item = Vec<u8>;
+/// A finished span, of the engine or of a `tracing` span of the shell: the exporter makes no difference.
+pub(super) type Item = Box<SpanData>;
 
 /// Figures since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -66,11 +69,11 @@ impl SpanSink {
     /// Puts a finished span into the queue, if its trace is sampled. A full queue drops it and counts.
     pub fn record(&self, span: &EngineSpan<'_>) {
         if span.context.sampled {
-            self.put(|| otlp::span::engine(span));
+            self.put(|| Box::new(span.to_data()));
         }
     }
 
-    /// A full queue costs no encoding.
+    /// A full queue costs no copy.
     fn put(&self, item: impl FnOnce() -> Item) {
         let Some(queue) = &self.queue else { return };
         match queue.try_reserve() {
@@ -105,6 +108,35 @@ impl SpanSink {
                 + self.counters.in_hand.load(Ordering::Relaxed),
         }
     }
+}
+
+/// Hands the spans of the `tracing` layer to the same queue.
+pub(super) struct Forward(pub(super) SpanSink);
+
+impl std::fmt::Debug for Forward {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Forward")
+    }
+}
+
+impl SpanProcessor for Forward {
+    fn on_start(&self, _span: &mut Span, _cx: &Context) {}
+
+    fn on_end(&self, span: SpanData) {
+        if span.span_context.is_sampled() {
+            self.0.put(|| Box::new(span));
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _timeout: std::time::Duration) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn set_resource(&mut self, _resource: &Resource) {}
 }
 
 #[cfg(test)]

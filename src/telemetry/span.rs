@@ -2,6 +2,11 @@
 //! crash is the same span, and its times are the journal's.
 
 use std::borrow::Cow;
+use std::time::{Duration, SystemTime};
+
+use opentelemetry::trace::{Link, SpanContext, SpanId as OtelSpanId, Status, TraceFlags, TraceId as OtelTraceId};
+use opentelemetry::{InstrumentationScope, KeyValue, Value};
+use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
 use crate::trace_context::{SpanId, TraceContext};
 
@@ -73,4 +78,70 @@ impl From<bool> for AttrValue<'_> {
     fn from(flag: bool) -> Self {
         Self::Bool(flag)
     }
+}
+
+impl From<&AttrValue<'_>> for Value {
+    fn from(value: &AttrValue<'_>) -> Self {
+        match value {
+            AttrValue::Text(text) => text.clone().into_owned().into(),
+            AttrValue::Int(number) => (*number).into(),
+            AttrValue::Bool(flag) => (*flag).into(),
+        }
+    }
+}
+
+impl EngineSpan<'_> {
+    /// Returns the span in OpenTelemetry's own terms, which can wait in a queue.
+    pub(super) fn to_data(&self) -> SpanData {
+        let mut links = SpanLinks::default();
+        links.links = self.links.iter().map(|link| Link::with_context(span_context(link, true))).collect();
+        SpanData {
+            span_context: span_context(&self.context, false),
+            parent_span_id: self.parent.map_or(OtelSpanId::INVALID, |parent| OtelSpanId::from_bytes(parent.0)),
+            parent_span_is_remote: self.parent_is_remote,
+            span_kind: match self.kind {
+                SpanKind::Internal => opentelemetry::trace::SpanKind::Internal,
+                SpanKind::Client => opentelemetry::trace::SpanKind::Client,
+                SpanKind::Server => opentelemetry::trace::SpanKind::Server,
+                SpanKind::Producer => opentelemetry::trace::SpanKind::Producer,
+                SpanKind::Consumer => opentelemetry::trace::SpanKind::Consumer,
+            },
+            name: Cow::Owned(self.name.clone().into_owned()),
+            start_time: moment(self.start_us),
+            // A clock set back between the two must not give a span that ends before it begins.
+            end_time: moment(self.end_us.max(self.start_us)),
+            attributes: self.attributes.iter().map(|(name, value)| KeyValue::new(*name, value)).collect(),
+            dropped_attributes_count: 0,
+            events: SpanEvents::default(),
+            links,
+            status: match &self.status {
+                SpanStatus::Unset => Status::Unset,
+                SpanStatus::Ok => Status::Ok,
+                SpanStatus::Error(words) => Status::error(words.clone().into_owned()),
+            },
+            instrumentation_scope: scope(),
+        }
+    }
+}
+
+/// Who makes the spans, of both ways.
+pub(super) fn scope() -> InstrumentationScope {
+    InstrumentationScope::builder("backstitch").with_version(env!("CARGO_PKG_VERSION")).build()
+}
+
+fn moment(micros: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_micros(micros)
+}
+
+fn span_context(context: &TraceContext, is_remote: bool) -> SpanContext {
+    let flags = TraceFlags::new(u8::from(context.sampled) | u8::from(context.random) << 1);
+    // A state that OpenTelemetry does not take is not shown; services get it as it came all the same.
+    let state = context.tracestate.as_deref().and_then(|state| state.parse().ok()).unwrap_or_default();
+    SpanContext::new(
+        OtelTraceId::from_bytes(context.trace_id.0),
+        OtelSpanId::from_bytes(context.span_id.0),
+        flags,
+        is_remote,
+        state,
+    )
 }

@@ -112,6 +112,16 @@ async fn one_trace_from_the_publisher_to_the_last_undo_across_a_kill() {
         assert_eq!(taken.attribute("saga.run"), Some(run.to_string().as_str()), "{}", taken.span.name);
     }
     assert_eq!(hex(&names["saga order-fulfilment"][0].span.parent_span_id), PUBLISHER);
+    // The shell's own `tracing` spans go the same way: a start is a trace of its own.
+    let start = spans.iter().rfind(|taken| taken.span.name == "backstitch start").expect("a span of the start");
+    assert!(start.span.parent_span_id.is_empty(), "a root");
+    for name in ["journal open", "runs resume"] {
+        let below = spans.iter().any(|taken| {
+            let span = &taken.span;
+            span.name == name && (&span.trace_id, &span.parent_span_id) == (&start.span.trace_id, &start.span.span_id)
+        });
+        assert!(below, "`{name}` hangs from the start");
+    }
     // What the services were told is what the collector has.
     let ledger = rig.participants.ledger().await.unwrap();
     for arrival in &ledger.arrivals {

@@ -1,7 +1,6 @@
 //! A figure as bytes: field 2 of `ScopeMetrics`. Source of the numbers:
 //! opentelemetry/proto/metrics/v1/metrics.proto.
 
-use super::super::AttrValue;
 use super::span::attribute;
 use super::wire::{Kind, fixed64_field, message_field, tag, text_field, varint, varint_field};
 use crate::time::LATENCY_BUCKETS_US;
@@ -61,7 +60,7 @@ pub fn encode(name: &str, help: &str, series: &[Labelled], began_ns: u64, now_ns
 fn data_point(to: &mut Vec<u8>, labels: &[(&'static str, String)], point: &Point, began_ns: u64, now_ns: u64) {
     let labels_field = if matches!(point, Point::Histogram { .. }) { 9 } else { 7 };
     for (name, value) in labels {
-        attribute(to, labels_field, name, &AttrValue::Text(value.as_str().into()));
+        attribute(to, labels_field, name, &value.clone().into());
     }
     fixed64_field(to, 2, began_ns);
     fixed64_field(to, 3, now_ns);

@@ -1,6 +1,5 @@
-//! OTLP, the protocol of OpenTelemetry: messages written straight into bytes, and a client for gRPC and HTTP.
-//! By hand, because a span is written once for each call of each run: through the SDK's types and their
-//! generated twins it costs several times as much.
+//! OTLP, the protocol of OpenTelemetry: the SDK's spans and this process's figures written into bytes, and one
+//! client for gRPC and HTTP that both share. The bytes are written without the generated twin of each type.
 
 mod client;
 pub(super) mod metric;
@@ -41,7 +40,7 @@ impl Sender {
             ("telemetry.sdk.name", "backstitch"),
             ("telemetry.sdk.version", version),
         ] {
-            span::attribute(&mut resource, 1, name, &super::AttrValue::Text(value.into()));
+            span::attribute(&mut resource, 1, name, &value.to_owned().into());
         }
         let mut scope = Vec::new();
         text_field(&mut scope, 1, "backstitch");

@@ -1,11 +1,13 @@
-//! A span as bytes: field 2 of `ScopeSpans`, so that an exporter has only to string them together.
+//! A span of the SDK as bytes: field 2 of `ScopeSpans`, so that an exporter has only to string them together.
 //! Source of the numbers: opentelemetry/proto/trace/v1/trace.proto and common/v1/common.proto.
 
-use super::super::span::{AttrValue, EngineSpan, SpanKind, SpanStatus};
-use super::wire::{
-    Kind, bytes_field, bytes_len, fixed64_field, message_field, tag, text_field, varint, varint_field, varint_len,
-};
-use crate::trace_context::TraceContext;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use opentelemetry::trace::{Event, Link, SpanId, SpanKind, Status};
+use opentelemetry::{Array, Value};
+use opentelemetry_sdk::trace::SpanData;
+
+use super::wire::{Kind, bytes_field, fixed64_field, message_field, text_field, varint, varint_field};
 
 /// A usual span: its strings, 16 attributes of 40 bytes each, ids and times.
 const USUAL_BYTES: usize = 768;
@@ -13,44 +15,58 @@ const USUAL_BYTES: usize = 768;
 const REMOTE_KNOWN: u32 = 0x100;
 const REMOTE: u32 = 0x200;
 
-/// Writes a span of the engine.
-pub fn engine(span: &EngineSpan<'_>) -> Vec<u8> {
+/// Writes a finished span. Who sends it stands in front of the batch, so its scope is not repeated here.
+pub fn encode(span: &SpanData) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(USUAL_BYTES);
     message_field(&mut bytes, 2, |to| {
-        bytes_field(to, 1, &span.context.trace_id.0);
-        bytes_field(to, 2, &span.context.span_id.0);
-        text_field(to, 3, span.context.tracestate.as_deref().unwrap_or_default());
-        if let Some(parent) = span.parent {
-            bytes_field(to, 4, &parent.0);
+        bytes_field(to, 1, &span.span_context.trace_id().to_bytes());
+        bytes_field(to, 2, &span.span_context.span_id().to_bytes());
+        text_field(to, 3, &span.span_context.trace_state().header());
+        if span.parent_span_id != SpanId::INVALID {
+            bytes_field(to, 4, &span.parent_span_id.to_bytes());
         }
         text_field(to, 5, &span.name);
-        varint_field(to, 6, kind(span.kind));
-        fixed64_field(to, 7, span.start_us.saturating_mul(1_000));
-        // A clock set back between the two must not give a span that ends before it begins.
-        fixed64_field(to, 8, span.end_us.max(span.start_us).saturating_mul(1_000));
-        for (name, value) in &span.attributes {
-            attribute(to, 9, name, value);
+        varint_field(to, 6, kind(&span.span_kind));
+        fixed64_field(to, 7, nanos(span.start_time));
+        fixed64_field(to, 8, nanos(span.end_time));
+        for pair in &span.attributes {
+            attribute(to, 9, pair.key.as_str(), &pair.value);
         }
-        for linked in &span.links {
-            link(to, linked);
-        }
+        count(to, 10, span.dropped_attributes_count);
+        span.events.events.iter().for_each(|said| event(to, said));
+        count(to, 12, span.events.dropped_count);
+        span.links.links.iter().for_each(|linked| link(to, linked));
+        count(to, 14, span.links.dropped_count);
         match &span.status {
-            SpanStatus::Unset => {}
-            SpanStatus::Ok => status(to, "", 1),
-            SpanStatus::Error(words) => status(to, words, 2),
+            Status::Unset => {}
+            Status::Ok => status(to, "", 1),
+            Status::Error { description } => status(to, description, 2),
         }
-        flags(to, &span.context, span.parent_is_remote);
+        flags(to, span);
     });
     bytes
 }
 
-const fn kind(kind: SpanKind) -> u64 {
+const fn kind(kind: &SpanKind) -> u64 {
     match kind {
         SpanKind::Internal => 1,
         SpanKind::Server => 2,
         SpanKind::Client => 3,
         SpanKind::Producer => 4,
         SpanKind::Consumer => 5,
+    }
+}
+
+/// Times before 1970 do not occur; after 2554 the field is full.
+fn nanos(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// How many of something are not there; zero is what an absent field means.
+fn count(to: &mut Vec<u8>, field: u8, dropped: u32) {
+    if dropped > 0 {
+        varint_field(to, field, dropped.into());
     }
 }
 
@@ -62,37 +78,63 @@ fn status(to: &mut Vec<u8>, words: &str, code: u64) {
 }
 
 /// Field 16, the only one whose tag has two bytes: the W3C flags, and whether the parent is another process's.
-fn flags(to: &mut Vec<u8>, context: &TraceContext, parent_is_remote: bool) {
-    let w3c = u32::from(context.sampled) | u32::from(context.random) << 1;
-    let flags = w3c | REMOTE_KNOWN | if parent_is_remote { REMOTE } else { 0 };
+fn flags(to: &mut Vec<u8>, span: &SpanData) {
+    let w3c = u32::from(span.span_context.trace_flags().to_u8());
+    let flags = w3c | REMOTE_KNOWN | if span.parent_span_is_remote { REMOTE } else { 0 };
     varint(to, 16 << 3 | Kind::Fixed32 as u64);
     to.extend_from_slice(&flags.to_le_bytes());
 }
 
-fn link(to: &mut Vec<u8>, context: &TraceContext) {
+fn event(to: &mut Vec<u8>, event: &Event) {
+    message_field(to, 11, |to| {
+        fixed64_field(to, 1, nanos(event.timestamp));
+        text_field(to, 2, &event.name);
+        for pair in &event.attributes {
+            attribute(to, 3, pair.key.as_str(), &pair.value);
+        }
+        count(to, 4, event.dropped_attributes_count);
+    });
+}
+
+fn link(to: &mut Vec<u8>, link: &Link) {
     message_field(to, 13, |to| {
-        bytes_field(to, 1, &context.trace_id.0);
-        bytes_field(to, 2, &context.span_id.0);
-        text_field(to, 3, context.tracestate.as_deref().unwrap_or_default());
+        bytes_field(to, 1, &link.span_context.trace_id().to_bytes());
+        bytes_field(to, 2, &link.span_context.span_id().to_bytes());
+        text_field(to, 3, &link.span_context.trace_state().header());
+        for pair in &link.attributes {
+            attribute(to, 4, pair.key.as_str(), &pair.value);
+        }
+        count(to, 5, link.dropped_attributes_count);
     });
 }
 
 /// Writes a `KeyValue`.
-pub fn attribute(to: &mut Vec<u8>, field: u8, name: &str, value: &AttrValue<'_>) {
-    // `AnyValue`: its own length is needed first.
-    let value_len = match value {
-        AttrValue::Text(text) => bytes_len(text.len()),
-        AttrValue::Int(number) => 1 + varint_len(*number as u64),
-        AttrValue::Bool(_) => 2,
-    };
-    tag(to, field, Kind::Bytes);
-    varint(to, (bytes_len(name.len()) + bytes_len(value_len)) as u64);
-    bytes_field(to, 1, name.as_bytes());
-    tag(to, 2, Kind::Bytes);
-    varint(to, value_len as u64);
+pub fn attribute(to: &mut Vec<u8>, field: u8, name: &str, value: &Value) {
+    message_field(to, field, |to| {
+        bytes_field(to, 1, name.as_bytes());
+        message_field(to, 2, |to| any_value(to, value));
+    });
+}
+
+fn any_value(to: &mut Vec<u8>, value: &Value) {
     match value {
-        AttrValue::Text(text) => bytes_field(to, 1, text.as_bytes()),
-        AttrValue::Bool(flag) => varint_field(to, 2, u64::from(*flag)),
-        AttrValue::Int(number) => varint_field(to, 3, *number as u64),
+        Value::String(text) => bytes_field(to, 1, text.as_str().as_bytes()),
+        Value::Bool(flag) => varint_field(to, 2, u64::from(*flag)),
+        Value::I64(number) => varint_field(to, 3, number.cast_unsigned()),
+        Value::F64(number) => fixed64_field(to, 4, number.to_bits()),
+        Value::Array(values) => message_field(to, 5, |to| array(to, values)),
+        // The type may grow; what it grows by is shown as text.
+        other => bytes_field(to, 1, other.as_str().as_bytes()),
+    }
+}
+
+fn array(to: &mut Vec<u8>, values: &Array) {
+    let mut each = |value: Value| message_field(to, 1, |to| any_value(to, &value));
+    match values {
+        Array::Bool(values) => values.iter().for_each(|value| each((*value).into())),
+        Array::I64(values) => values.iter().for_each(|value| each((*value).into())),
+        Array::F64(values) => values.iter().for_each(|value| each((*value).into())),
+        Array::String(values) => values.iter().for_each(|value| each(value.clone().into())),
+        other => each(other.to_string().into()),
     }
 }
