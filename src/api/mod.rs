@@ -10,6 +10,7 @@ mod health;
 mod journal;
 mod openapi;
 mod problem;
+mod registry;
 mod replays;
 mod routes;
 mod runs;
@@ -28,6 +29,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::guard::Guard;
 pub use self::openapi::described_routes;
+pub(crate) use self::registry::type_view;
+pub use self::registry::{Loading, Mistake, Reloaded, TypeView, VersionView};
 use self::routes::Api;
 use crate::coordinator::{Handle, SystemClock};
 use crate::events::Events;
@@ -46,9 +49,23 @@ pub struct Options {
 }
 
 /// Serves the API until `stop` is cancelled and the requests in flight have ended.
-pub async fn serve(listener: TcpListener, handle: Handle, events: Events, options: Options, stop: CancellationToken) {
+pub async fn serve(
+    listener: TcpListener,
+    handle: Handle,
+    events: Events,
+    loading: Loading,
+    options: Options,
+    stop: CancellationToken,
+) {
     let clock = Arc::new(SystemClock);
     let guard = Guard::new(options.token, options.rate, clock.clone());
-    let api = Api { handle, events, body_bytes_max: options.body_bytes_max, stopping: stop.clone(), clock };
+    let api = Api {
+        handle,
+        events,
+        loading: Arc::new(loading),
+        body_bytes_max: options.body_bytes_max,
+        stopping: stop.clone(),
+        clock,
+    };
     server::serve(listener, routes::router(api, Arc::new(guard)), options.connections_max, stop).await;
 }

@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::body::Segment;
 use super::guard::{Guard, guard};
 use super::problem::ApiError;
-use super::{dead_letters, events, health, journal, openapi, replays, runs, sagas, stream, tail};
+use super::registry::Loading;
+use super::{dead_letters, events, health, journal, openapi, registry, replays, runs, sagas, stream, tail};
 use crate::coordinator::{Handle, SystemClock};
 use crate::events::Events;
 
@@ -24,6 +25,7 @@ use crate::events::Events;
 pub struct Api {
     pub handle: Handle,
     pub events: Events,
+    pub loading: Arc<Loading>,
     pub body_bytes_max: usize,
     /// Cancelled when the process begins to stop: waits and streams end.
     pub stopping: CancellationToken,
@@ -82,6 +84,11 @@ pub fn routes() -> Vec<Route> {
         on_post("/api/v1/dead-letters/{sequence}/redrive", dead_letters::redrive),
         on_post("/api/v1/dead-letters/{sequence}/drop", dead_letters::drop_one),
         on_get("/api/v1/audit", dead_letters::audit),
+        on_get("/api/v1/schemas", registry::list),
+        on_get("/api/v1/schemas/{type}", registry::show),
+        on_get("/api/v1/schemas/{type}/{version}", registry::version),
+        on_post("/api/v1/schemas/check", registry::check),
+        on_post("/api/v1/reload", registry::reload),
         on_get("/api/v1/sagas", sagas::list),
         on_get("/api/v1/sagas/{name}", sagas::show),
         on_post("/api/v1/sagas/{name}/runs", sagas::start),

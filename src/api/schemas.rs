@@ -79,6 +79,36 @@ pub fn all() -> Value {
             "events": list(text()), "steps": list(text()),
             "open_runs": { "type": "object", "additionalProperties": whole() },
         }), &["name", "version", "file", "fingerprint", "events", "steps", "open_runs"]),
+        "EventTypeView": object(json!({
+            "name": text(), "versions": list(whole()), "compatibility": text(), "profile": text(), "upcasters": list(text()),
+        }), &["name", "versions", "compatibility", "profile", "upcasters"]),
+        "SchemaView": object(json!({
+            "type": text(), "name": text(), "version": whole(), "file": text(), "schema": any(), "examples": list(any()),
+        }), &["type", "name", "version", "file", "schema", "examples"]),
+        "SchemaToCheck": object(json!({
+            "type": text(), "old": any(), "new": any(), "schema": any(), "compatibility": text(),
+            "profile": { "type": "string", "enum": ["lenient", "strict"] },
+        }), &[]),
+        "SchemaCheck": object(json!({
+            "verdict": { "type": "string", "enum": ["compatible", "cannot_tell", "incompatible"] }, "compatible": flag(),
+            "compatibility": text(), "profile": text(),
+            "reports": list(object(json!({
+                "against": whole(), "verdict": text(), "direction": text(), "example": any(),
+                "differences": list(reference("SchemaDifference")),
+            }), &["verdict", "direction", "differences"])),
+        }), &["verdict", "compatible", "compatibility", "profile", "reports"]),
+        "SchemaDifference": object(json!({
+            "rule": text(), "path": text(), "old": reference("SchemaPlace"), "new": reference("SchemaPlace"),
+            "message": text(), "help": text(),
+        }), &["rule", "path", "old", "new", "message", "help"]),
+        "SchemaPlace": object(json!({ "pointer": text(), "text": text() }), &["pointer", "text"]),
+        "Reloaded": object(json!({
+            "sagas": list(text()), "event_types": whole(), "services": whole(), "warnings": list(reference("Mistake")),
+            "restart_needed": list(text()),
+        }), &["sagas", "event_types", "services", "warnings", "restart_needed"]),
+        "Mistake": object(json!({
+            "code": text(), "file": text(), "line": whole(), "column": whole(), "message": text(), "help": text(),
+        }), &["code", "file", "line", "column", "message"]),
         "Readiness": object(json!({
             "ready": flag(),
             "parts": { "type": "object", "additionalProperties": object(json!({ "ready": flag(), "message": text() }), &["ready", "message"]) },

@@ -42,7 +42,7 @@ pub fn sagas(path: &Path) -> Result<Vec<Text>, Vec<Finding>> {
     read_all(&files)
 }
 
-/// Reads the JSON files of a folder and all folders below it.
+/// Reads the schemas, examples, upcasters and policies of a folder and all folders below it.
 ///
 /// # Errors
 /// As [`sagas`].
@@ -63,7 +63,7 @@ fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Vec
     for path in entries(folder)? {
         if path.is_dir() {
             walk(&path, depth + 1, files)?;
-        } else if path.extension().is_some_and(|extension| extension == "json") {
+        } else if is_schema_file(&path) {
             files.push(path);
         }
         if files.len() > FILES_MAX {
@@ -71,6 +71,13 @@ fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Vec
         }
     }
     Ok(())
+}
+
+/// JSON, upcasters and policies; a README may lie beside them.
+fn is_schema_file(path: &Path) -> bool {
+    let known = |extension: &std::ffi::OsStr| extension == "json" || extension == "jq";
+    path.extension().is_some_and(known)
+        || path.file_name().is_some_and(|name| name == "policy.yaml" || name == "policy.yml")
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, Vec<Finding>> {
@@ -129,7 +136,7 @@ mod tests {
         };
         assert_eq!(texts(sagas(&root.path().join("sagas"))), ["a", "b"]);
         assert_eq!(texts(sagas(&root.path().join("sagas/old/d.yaml"))), ["below"]);
-        assert_eq!(texts(schemas(&root.path().join("schemas"))), ["1", "{}"]);
+        assert_eq!(texts(schemas(&root.path().join("schemas"))), ["1", "{}", "."]);
         assert_eq!(sagas(&root.path().join("nowhere")).unwrap_err()[0].code, UNREADABLE);
 
         fs::write(root.path().join("sagas/large.yaml"), "x".repeat(FILE_BYTES_MAX as usize + 1)).unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::files;
 use super::finding::{DEFINED_TWICE, Finding, SERVICE_CLASH};
@@ -13,7 +13,7 @@ use crate::definition::{
 };
 use crate::id::{EventType, ServiceName};
 use crate::payload::Payload;
-use crate::schema::{Registry, Schema};
+use crate::schema::{NoWay, Registry, Schema};
 use crate::service::{Service, ServiceUrl};
 
 /// Where the files lie.
@@ -34,28 +34,58 @@ pub struct Loaded {
     pub warnings: Vec<Finding>,
 }
 
-/// The registry as the definition and the coordinator ask it.
-pub struct Schemas(pub Registry);
+/// The registry that is loaded at present, as the definition and the coordinator ask it; a reload puts another
+/// one in its place.
+pub struct Schemas(RwLock<Registry>);
+
+impl Schemas {
+    #[must_use]
+    pub fn new(registry: Registry) -> Self {
+        Self(RwLock::new(registry))
+    }
+
+    /// Returns the present one; cheap.
+    #[must_use]
+    pub fn get(&self) -> Registry {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn replace(&self, registry: Registry) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = registry;
+    }
+}
 
 impl SchemaCatalogue for Schemas {
     fn knows(&self, event: &EventType) -> bool {
-        self.0.knows(event)
+        self.get().knows(event)
     }
     fn all(&self) -> Vec<EventType> {
-        self.0.types().cloned().collect()
+        self.get().types().cloned().collect()
     }
     fn schema(&self, event: &EventType) -> Option<Payload> {
-        self.0.get(event).map(|entry| entry.source.clone())
+        self.get().get(event).map(|entry| entry.source.clone())
     }
 }
 
 impl EventSchemas for Schemas {
     fn check(&self, event: &EventType, data: &Payload) -> Result<(), Refusal> {
-        if !self.0.knows(event) {
-            let hint = self.0.nearest(event.as_str()).map(|near| format!("; did you mean `{near}`?"));
+        let registry = self.get();
+        if !registry.knows(event) {
+            let hint = registry.nearest(event.as_str()).map(|near| format!("; did you mean `{near}`?"));
             return Err(Refusal::UnknownType { hint: hint.unwrap_or_default() });
         }
-        self.0.validate(event, data).map_err(|violations| Refusal::Invalid(pairs(violations)))
+        registry.validate(event, data).map_err(|violations| Refusal::Invalid(pairs(violations)))
+    }
+
+    fn convert(&self, event: &EventType, data: &Payload, to: &EventType) -> Result<Payload, Refusal> {
+        self.get().convert(event, data, to.version()).map_err(|why| match why {
+            NoWay::Invalid { violations, .. } => Refusal::Invalid(pairs(violations)),
+            NoWay::NoPath { .. } | NoWay::Failed { .. } | NoWay::InvalidResult { .. } => Refusal::NoWay {
+                reason: why.reason(),
+                line: why.to_string(),
+                violations: pairs(why.violations().to_vec()),
+            },
+        })
     }
 }
 
@@ -71,9 +101,26 @@ fn pairs(violations: Vec<crate::schema::Violation>) -> Violations {
 pub fn load(config: Option<&Config>, sources: &Sources) -> Result<Loaded, Vec<Finding>> {
     let mut findings = Vec::new();
     let registry = schemas(sources, &mut findings);
+    sagas(config, sources, registry, findings)
+}
+
+/// As [`load`], with schemas that are at hand; the folder is not looked at.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(config: Option<&Config>, sources: &Sources, registry: Registry) -> Result<Loaded, Vec<Finding>> {
+    sagas(config, sources, Some(registry), Vec::new())
+}
+
+fn sagas(
+    config: Option<&Config>,
+    sources: &Sources,
+    registry: Option<Registry>,
+    mut findings: Vec<Finding>,
+) -> Result<Loaded, Vec<Finding>> {
     let services = config.map(|config| config.services.clone()).unwrap_or_default();
     let known = timeouts(&services);
-    let lookup = Schemas(registry.clone().unwrap_or_default());
+    let lookup = Schemas::new(registry.clone().unwrap_or_default());
     let environment = Environment { services: &known, schemas: &lookup };
     // What cannot be looked up would be reported as unknown in every file: one mistake is enough.
     let whole = config.is_some() && registry.is_some();
@@ -89,7 +136,8 @@ pub fn load(config: Option<&Config>, sources: &Sources) -> Result<Loaded, Vec<Fi
         }
     }
     let services = with_inline(services, &definitions, &mut findings);
-    let entries = entries(definitions, &lookup.0, &mut findings);
+    let registry = lookup.get();
+    let entries = entries(definitions, &registry, &mut findings);
     let catalogue = match Catalogue::new(entries) {
         Ok(catalogue) => catalogue,
         Err(message) => {
@@ -100,7 +148,7 @@ pub fn load(config: Option<&Config>, sources: &Sources) -> Result<Loaded, Vec<Fi
     if findings.iter().any(Finding::is_error) {
         return Err(findings);
     }
-    Ok(Loaded { catalogue, registry: lookup.0, services, warnings: findings })
+    Ok(Loaded { catalogue, registry, services, warnings: findings })
 }
 
 fn schemas(sources: &Sources, findings: &mut Vec<Finding>) -> Option<Registry> {

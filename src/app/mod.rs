@@ -2,10 +2,11 @@
 //! API, and takes it apart again when it is told to stop.
 
 mod figures;
-mod files;
+pub mod files;
 pub mod finding;
 pub mod load;
 mod options;
+mod reload;
 mod signals;
 mod startup;
 
@@ -15,16 +16,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 pub use self::finding::Finding;
 pub use self::load::Sources;
+pub use self::reload::ReadConfig;
 pub use self::startup::Announcement;
 
 use self::load::{Loaded, Schemas};
+use self::reload::{Current, Reload};
 use self::signals::Signals;
+use crate::api::Loading;
 use crate::bus::{self, Bus, JetStreamBus};
 use crate::config::Config;
 use crate::connector::http::HttpConnector;
@@ -42,6 +46,8 @@ const TELEMETRY_WAIT: Duration = Duration::from_secs(3);
 pub struct Plan {
     pub config: Config,
     pub sources: Sources,
+    /// Reads the configuration once more, for a reload.
+    pub read_config: ReadConfig,
     /// Attempts in flight may take this long when the process is told to stop.
     pub drain: Duration,
     /// What to say of a nats-server that belongs to this process.
@@ -121,8 +127,9 @@ impl Error {
 /// # Errors
 /// [`Error`]: nothing is started when files or options are wrong.
 pub async fn run(plan: Plan) -> Result<(), Error> {
-    let Plan { config, sources, drain, own_nats, announce } = plan;
+    let Plan { config, sources, read_config, drain, own_nats, announce } = plan;
     let mut signals = Signals::listen().map_err(Error::Signals)?;
+    let mut hangups = signals::hangups().map_err(Error::Signals)?;
     if config.api.lacks_token() {
         return Err(Error::NoToken(config.api.listen));
     }
@@ -145,11 +152,14 @@ pub async fn run(plan: Plan) -> Result<(), Error> {
     let bus = Arc::new(JetStreamBus::start(options::bus(&config)));
     let status = bus.status();
     let mut announcement = Announcement::new(&config, address, &loaded, notes);
-    let schemas: Arc<dyn EventSchemas> = Arc::new(Schemas(loaded.registry.clone()));
+    let schemas = Arc::new(Schemas::new(loaded.registry.clone()));
     let stop = CancellationToken::new();
-    let (events, links) = event_side(&config, &bus, schemas, &stop)?;
+    let (events, links) = event_side(&config, &bus, Arc::clone(&schemas) as Arc<dyn EventSchemas>, &stop)?;
+    let services = loaded.services.clone();
+    let connector = HttpConnector::new(services.clone())?;
+    let runs_on = RunsOn { schemas: Arc::clone(&schemas), connector: connector.clone(), bus: bus.clone() };
     let metrics = Arc::default();
-    let handle = coordinate(&config, loaded, (journal, recovered), bus.clone(), (&telemetry, &metrics), links)
+    let handle = coordinate(&config, loaded, (journal, recovered), runs_on, (&telemetry, &metrics), links)
         .instrument(tracing::info_span!(parent: &starting, "sagas", otel.name = "runs resume"))
         .await?;
     if let (Some(every), Some(pusher)) = (config.telemetry.metrics_every, telemetry.pusher()) {
@@ -157,7 +167,23 @@ pub async fn run(plan: Plan) -> Result<(), Error> {
     }
 
     events.start();
-    let api = tokio::spawn(crate::api::serve(listener, handle.clone(), events, options::api(&config), stop.clone()));
+    let reload = Arc::new(Reload {
+        sources,
+        read_config,
+        current: Mutex::new(Current { config: config.clone(), services }),
+        schemas,
+        connector,
+        handle: handle.clone(),
+    });
+    let loading = loading(&reload);
+    let api = options::api(&config);
+    let api = tokio::spawn(crate::api::serve(listener, handle.clone(), events, loading, api, stop.clone()));
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            // What is wrong has been logged.
+            let _ = reload.run().await;
+        }
+    });
     announcement.own_nats = own_nats;
     announcement.runs(handle.resumed(), handle.quarantine());
     drop(starting);
@@ -223,16 +249,36 @@ fn event_side(
     Ok((events, Links { held, replayed, archive: Some(bus.archive()) }))
 }
 
+/// Returns what the API needs for schemas and reloads.
+fn loading(reload: &Arc<Reload>) -> Loading {
+    let schemas = Arc::clone(&reload.schemas);
+    let reload = Arc::clone(reload);
+    Loading {
+        registry: Box::new(move || schemas.get()),
+        reload: Box::new(move || {
+            let reload = Arc::clone(&reload);
+            Box::pin(async move { reload.run().await })
+        }),
+    }
+}
+
+/// What a coordinator works with, and what a reload changes.
+struct RunsOn {
+    schemas: Arc<Schemas>,
+    connector: HttpConnector,
+    bus: Arc<dyn Bus>,
+}
+
 /// Gives the coordinator its parts.
 async fn coordinate(
     config: &Config,
     loaded: Loaded,
     (journal, recovered): (SledJournal, Recovered),
-    bus: Arc<dyn Bus>,
+    runs_on: RunsOn,
     (telemetry, metrics): (&Telemetry, &Arc<telemetry::metrics::Metrics>),
     links: Links,
 ) -> Result<Handle, Error> {
-    let connector = HttpConnector::new(loaded.services.clone())?;
+    let RunsOn { schemas, connector, bus } = runs_on;
     for (name, service) in load::stored_services(recovered.definitions.values(), &loaded.services) {
         connector.add(name, service)?;
     }
@@ -244,7 +290,7 @@ async fn coordinate(
     tokio::spawn(figures::carry(sources, Arc::clone(metrics)));
     let parts = Parts {
         catalogue: loaded.catalogue,
-        schemas: Arc::new(Schemas(loaded.registry)),
+        schemas,
         journal: Arc::new(journal),
         recovered,
         services: load::timeouts(&loaded.services),

@@ -1,8 +1,16 @@
-//! SIGTERM and SIGINT, counted: the first asks for an orderly stop, the second for one at once.
+//! SIGHUP; SIGTERM and SIGINT, counted: the first asks for an orderly stop, the second for one at once.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Listens for SIGHUP, which asks for everything to be loaded anew.
+///
+/// # Errors
+/// When the system refuses the handler.
+pub fn hangups() -> io::Result<Signal> {
+    signal(SignalKind::hangup())
+}
 
 /// Both signals as one.
 pub struct Signals {

@@ -149,7 +149,11 @@ impl MemoryBus {
         let (now, created) = (Instant::now(), state.created);
         let State { types, messages, .. } = &mut *state;
         let wanted = |raw: &RawMessage| {
-            types.is_empty() || types.iter().any(|kind| raw.subject == format!("{}.{kind}", wire::EVENTS))
+            let of = |kind: &EventType| {
+                let version = raw.subject.strip_prefix(wire::EVENTS).and_then(|rest| rest.strip_prefix('.'));
+                version.and_then(|rest| rest.rsplit_once('.')).is_some_and(|(name, _)| name == kind.name())
+            };
+            types.is_empty() || types.iter().any(of)
         };
         let (mut taken, mut next) = (Vec::new(), None::<Instant>);
         for (sequence, stored) in messages.iter_mut().filter(|(_, stored)| wanted(&stored.raw)) {

@@ -127,7 +127,8 @@ pub trait Bus: Send + Sync + 'static {
     /// Watches the connection.
     fn status(&self) -> watch::Receiver<Status>;
 
-    /// Event types that the consumer asks for; called once before `next`.
+    /// Event types that the consumer asks for, each in every version; called before `next`, and again when they
+    /// change.
     fn subscribe(&self, types: Vec<EventType>);
 }
 

@@ -148,7 +148,8 @@ fn wanted(found: Config, options: &Options, kind: Kind, max_payload: usize) -> C
     }
 }
 
-/// Creates or updates the durable consumer, filtered by `types` (all when there are none).
+/// Creates or updates the durable consumer, filtered by the names of `types`, each in every version (all when
+/// there are none): older and newer events are made what the consumer reads, or put aside with the reason.
 ///
 /// # Errors
 /// One line: what cannot be reconciled and what to do.
@@ -156,7 +157,8 @@ pub async fn consumer(context: &Context, options: &Options, types: &[EventType])
     let filter_subjects = if types.is_empty() {
         vec![format!("{}.>", wire::EVENTS)]
     } else {
-        let mut subjects: Vec<String> = types.iter().map(|kind| format!("{}.{kind}", wire::EVENTS)).collect();
+        let mut subjects: Vec<String> =
+            types.iter().map(|kind| format!("{}.{}.*", wire::EVENTS, kind.name())).collect();
         subjects.sort_unstable();
         subjects.dedup(); // the server refuses filters that overlap
         subjects

@@ -304,6 +304,15 @@ impl Client {
         Ok(pieces.boxed())
     }
 
+    /// Lets the process load its files anew.
+    ///
+    /// # Errors
+    /// [`ClientError`]; 422 names every mistake with its file and line.
+    pub async fn reload(&self) -> Result<crate::api::Reloaded, ClientError> {
+        let answer = self.post("/api/v1/reload", None, ANSWER_WAIT).await?;
+        self.read(&answer)
+    }
+
     /// Publishes one event.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ pub mod participant;
 mod publish;
 mod publish_stream;
 mod runs;
+mod schema;
 mod serve;
 mod server_events;
 mod show;
@@ -92,6 +93,11 @@ enum Command {
     /// Checks the configuration.
     #[command(subcommand)]
     Config(config::Command),
+    /// Lists, checks, compares and documents schemas.
+    #[command(subcommand)]
+    Schema(schema::Command),
+    /// Lets a running Backstitch load schemas, sagas and configuration anew (as SIGHUP does).
+    Reload(Listing),
 
     /// Publishes an event.
     Publish(publish::Args),
@@ -192,6 +198,8 @@ async fn run(command: Command) -> Outcome {
         Command::Fmt(args) => fmt::run(&args),
         Command::Graph(args) => graph::run(&args),
         Command::Config(command) => config::run(&command),
+        Command::Schema(command) => schema::run(command).await,
+        Command::Reload(args) => reload(args).await,
         Command::Publish(args) => publish::run(args).await,
         Command::Start(args) => runs::start(args).await,
         Command::List(args) => runs::list(args).await,
@@ -220,6 +228,23 @@ async fn run(command: Command) -> Outcome {
         Command::Participant(args) => participant::run(args).await,
         Command::Completions { shell } => completions(shell),
     }
+}
+
+async fn reload(args: Listing) -> Outcome {
+    let reloaded = args.connection.client()?.reload().await?;
+    if args.output.is_json() {
+        output::json(&reloaded)?;
+        return Ok(());
+    }
+    let crate::api::Reloaded { sagas, event_types, services, warnings, restart_needed } = &reloaded;
+    output::line(format!("loaded anew: {}; {event_types} event types; {services} services", sagas.join(", ")))?;
+    for warning in warnings {
+        output::line(format!("warning[{}]: {}:{}: {}", warning.code, warning.file, warning.line, warning.message))?;
+    }
+    if !restart_needed.is_empty() {
+        output::line(format!("changed, and read at the next start only: {}", restart_needed.join(", ")))?;
+    }
+    Ok(())
 }
 
 async fn sagas(args: Listing) -> Outcome {

@@ -18,7 +18,7 @@ use crate::time::Span;
 const NATS_LOOK: Duration = Duration::from_secs(1);
 
 /// Where a process finds its files.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct Files {
     /// Folder of the saga files, or one file; may be given several times [default: ./sagas].
     #[arg(long, value_name = "PATH")]
@@ -42,7 +42,7 @@ impl Files {
     }
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct Common {
     #[command(flatten)]
     files: Files,
@@ -136,10 +136,11 @@ pub async fn dev(args: DevArgs) -> Outcome {
 
 impl Common {
     fn config(&self) -> Result<Config, Failure> {
-        let (mut config, _) = match super::config::load(self.files.config.as_deref()) {
-            Ok(loaded) => loaded,
-            Err(findings) => return Err(mistakes(&findings)),
-        };
+        self.read().map_err(|findings| mistakes(&findings))
+    }
+
+    fn read(&self) -> Result<Config, Vec<app::Finding>> {
+        let (mut config, _) = super::config::load(self.files.config.as_deref())?;
         if let Some(listen) = self.listen {
             config.api.listen = listen;
         }
@@ -167,6 +168,15 @@ fn mistakes(findings: &[app::Finding]) -> Failure {
 
 async fn run(config: Config, args: Common, own_nats: Option<String>) -> Outcome {
     let json = args.output.is_json();
+    // `dev` has a server of its own in the place of the one that the file names.
+    let (again, asked, started) = (args.clone(), args.config()?.nats, config.nats.clone());
+    let read_config = move || {
+        let mut config = again.read()?;
+        if config.nats == asked {
+            config.nats = started.clone();
+        }
+        Ok(config)
+    };
     let announce = move |announcement: &Announcement| {
         // Nobody may be reading; the process goes on all the same.
         let _ = if json { output::json_line(announcement) } else { output::line(announcement) };
@@ -174,6 +184,7 @@ async fn run(config: Config, args: Common, own_nats: Option<String>) -> Outcome 
     let plan = Plan {
         config,
         sources: args.files.sources(),
+        read_config: Box::new(read_config),
         drain: args.drain.to_std(),
         own_nats,
         announce: Box::new(announce),

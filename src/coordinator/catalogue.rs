@@ -1,7 +1,7 @@
 //! The loaded sagas: many versions side by side, the newest one for new runs.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::definition::{EventTrigger, SagaDefinition};
 use crate::id::{EventType, SagaName};
@@ -25,7 +25,26 @@ pub struct Entry {
 #[derive(Clone, Default)]
 pub struct Catalogue {
     sagas: BTreeMap<SagaName, BTreeMap<u32, Entry>>,
-    by_event: BTreeMap<EventType, Vec<(Entry, usize)>>,
+    /// By the type's name without version.
+    by_event: BTreeMap<String, Vec<(Entry, usize)>>,
+}
+
+/// The sagas that are loaded at present; a reload puts others in their place.
+pub struct Active(RwLock<Arc<Catalogue>>);
+
+impl Active {
+    pub fn new(catalogue: Catalogue) -> Self {
+        Self(RwLock::new(Arc::new(catalogue)))
+    }
+
+    /// Returns the present ones, to be worked with for one event or request.
+    pub fn get(&self) -> Arc<Catalogue> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn replace(&self, catalogue: Catalogue) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalogue);
+    }
 }
 
 impl Catalogue {
@@ -46,10 +65,10 @@ impl Catalogue {
             }
             versions.insert(definition.version, entry);
         }
-        let mut by_event: BTreeMap<EventType, Vec<(Entry, usize)>> = BTreeMap::new();
+        let mut by_event: BTreeMap<String, Vec<(Entry, usize)>> = BTreeMap::new();
         for newest in sagas.values().filter_map(|versions| versions.values().next_back()) {
             for (at, trigger) in newest.definition.triggers.iter().enumerate() {
-                by_event.entry(trigger.event.clone()).or_default().push((newest.clone(), at));
+                by_event.entry(trigger.event.name().to_owned()).or_default().push((newest.clone(), at));
             }
         }
         Ok(Self { sagas, by_event })
@@ -65,15 +84,34 @@ impl Catalogue {
         }
     }
 
-    /// Returns what an event type starts.
+    /// Returns what an event type starts, whatever version of it a trigger names: of each saga the triggers of
+    /// the version that is nearest, the event's own, else a newer one (older events are upcast), else an older.
     pub fn triggered_by(&self, event: &EventType) -> impl Iterator<Item = (&Entry, &EventTrigger)> {
-        self.by_event.get(event).into_iter().flatten().map(|(entry, at)| (entry, &entry.definition.triggers[*at]))
+        let all = || {
+            let named = self.by_event.get(event.name()).into_iter().flatten();
+            named.map(|(entry, at)| (entry, &entry.definition.triggers[*at]))
+        };
+        let wanted = event.version();
+        let distance = move |version: u32| (version < wanted, version.abs_diff(wanted));
+        let mut nearest: BTreeMap<&SagaName, (bool, u32)> = BTreeMap::new();
+        for (entry, trigger) in all() {
+            let here = distance(trigger.event.version());
+            let best = nearest.entry(&entry.definition.name).or_insert(here);
+            *best = here.min(*best);
+        }
+        all().filter(move |(entry, trigger)| {
+            nearest.get(&entry.definition.name) == Some(&distance(trigger.event.version()))
+        })
     }
 
     /// Returns every event type that starts something.
     #[must_use]
     pub fn event_types(&self) -> Vec<EventType> {
-        self.by_event.keys().cloned().collect()
+        let triggers = self.by_event.values().flatten().map(|(entry, at)| &entry.definition.triggers[*at].event);
+        let mut types: Vec<EventType> = triggers.cloned().collect();
+        types.sort();
+        types.dedup();
+        types
     }
 
     /// Returns every loaded saga by name, newest version first.
@@ -104,6 +142,12 @@ pub trait EventSchemas: Send + Sync + 'static {
     /// # Errors
     /// [`Refusal`].
     fn check(&self, event: &EventType, data: &Payload) -> Result<(), Refusal>;
+
+    /// Returns an event's data as a consumer of another version sees it; validated.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    fn convert(&self, event: &EventType, data: &Payload, to: &EventType) -> Result<Payload, Refusal>;
 }
 
 /// Why an event's data is refused.
@@ -114,6 +158,12 @@ pub enum Refusal {
         hint: String,
     },
     Invalid(Violations),
+    /// It cannot become what a consumer reads; `reason` is the word for dead letters.
+    NoWay {
+        reason: String,
+        line: String,
+        violations: Violations,
+    },
 }
 
 impl Refusal {
@@ -122,6 +172,7 @@ impl Refusal {
     pub fn line(&self, event: &EventType) -> String {
         match self {
             Self::UnknownType { hint } => format!("no schema for {event}{hint}"),
+            Self::NoWay { line, .. } => line.clone(),
             Self::Invalid(violations) => {
                 let all: Vec<String> = violations
                     .iter()

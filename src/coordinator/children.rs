@@ -51,7 +51,8 @@ impl Shard {
             let title = format!("runs nest at most {DEPTH_MAX} deep");
             return self.router.send(id, refused(title));
         }
-        let Some(entry) = self.shared.catalogue.find(&child.saga, child.version) else {
+        let catalogue = self.shared.catalogue.get();
+        let Some(entry) = catalogue.find(&child.saga, child.version) else {
             return self.router.send(id, refused(format!("there is no saga `{}` to run", child.saga)));
         };
         if let Some(Err(violations)) = entry.input.as_ref().map(|check| check(&child.input)) {

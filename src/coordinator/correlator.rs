@@ -116,9 +116,9 @@ impl Correlator {
         self.inner().types.extend(types);
     }
 
-    /// True for a type that somebody awaits.
-    pub fn awaits(&self, event: &EventType) -> bool {
-        self.inner().types.contains(event)
+    /// Returns the versions of an event's type that somebody awaits.
+    pub fn awaited_as(&self, event: &EventType) -> Vec<EventType> {
+        self.inner().types.iter().filter(|wanted| wanted.name() == event.name()).cloned().collect()
     }
 
     /// Returns every awaited type.

@@ -8,7 +8,8 @@ use std::time::Duration;
 use futures_util::stream::BoxStream;
 use tokio::sync::oneshot;
 
-use super::catalogue::{Catalogue, Entry, EventSchemas, Refusal};
+use super::catalogue::{Active, Catalogue, Entry, EventSchemas, Refusal};
+use super::correlator::awaited;
 use super::metrics::Queues;
 use super::recovery::Definitions;
 use super::run::input_hash;
@@ -17,10 +18,11 @@ use super::start::{Options, Quarantine, begin_trace};
 use super::view::{HistoryEntry, PartReadiness, Readiness, RunFilter, RunNews, RunPage, RunSummary, RunView, SagaView};
 use super::{describe, render};
 use crate::bus::{self, Bus, Published};
+use crate::definition::{SagaDefinition, ServiceInfo};
 use crate::envelope::Event;
 use crate::failpoint;
-use crate::id::{RunId, SagaName};
-use crate::journal::FinishedFilter;
+use crate::id::{RunId, SagaName, ServiceName};
+use crate::journal::{Change, FinishedFilter};
 use crate::payload::Payload;
 use crate::problem::Problem;
 use crate::saga::{self, Input, Operation, RunState};
@@ -36,7 +38,7 @@ struct Inner {
     shared: Arc<Shared>,
     router: Router,
     bus: Arc<dyn Bus>,
-    catalogue: Arc<Catalogue>,
+    catalogue: Arc<Active>,
     schemas: Arc<dyn EventSchemas>,
     options: Options,
     /// For histories of finished runs: their definitions may be old.
@@ -118,7 +120,7 @@ impl Handle {
         shared: Arc<Shared>,
         router: Router,
         bus: Arc<dyn Bus>,
-        catalogue: Arc<Catalogue>,
+        catalogue: Arc<Active>,
         schemas: Arc<dyn EventSchemas>,
         options: Options,
         definitions: Mutex<Definitions>,
@@ -165,11 +167,12 @@ impl Handle {
     /// [`StartError`].
     pub async fn start(&self, request: StartRequest) -> Result<Started, StartError> {
         let StartRequest { saga, version, input, key, correlation_id, trace } = request;
-        let entry = self.0.catalogue.find(&saga, version).ok_or_else(|| StartError::UnknownSaga {
+        let catalogue = self.0.catalogue.get();
+        let entry = catalogue.find(&saga, version).ok_or_else(|| StartError::UnknownSaga {
             saga: saga.to_string(),
             hint: match version {
                 Some(version) => format!(" in version {version}"),
-                None => self.0.catalogue.hint(saga.as_str()),
+                None => catalogue.hint(saga.as_str()),
             },
         })?;
         if let Some(check) = &entry.input {
@@ -442,7 +445,9 @@ impl Handle {
             let refusal = self.0.schemas.check(&event.event_type, &event.data).err()?;
             Some(match refusal {
                 Refusal::UnknownType { hint } => (at, PublishError::UnknownType { event_type, hint }),
-                Refusal::Invalid(violations) => (at, PublishError::Invalid { event_type, violations }),
+                Refusal::Invalid(violations) | Refusal::NoWay { violations, .. } => {
+                    (at, PublishError::Invalid { event_type, violations })
+                }
             })
         });
         let invalid: Vec<_> = invalid.collect();
@@ -468,9 +473,10 @@ impl Handle {
     /// Lists the loaded sagas by name, newest version first, with their open runs by state.
     pub async fn sagas(&self) -> Vec<SagaView> {
         let (counts, _) = self.counts().await;
+        let catalogue = self.0.catalogue.get();
         let view = |entry: &Entry| {
             let definition = &entry.definition;
-            let newest = self.0.catalogue.find(&definition.name, None).map(|newest| newest.definition.version);
+            let newest = catalogue.find(&definition.name, None).map(|newest| newest.definition.version);
             let open_runs = counts
                 .iter()
                 .filter(|((saga, _), _)| saga == definition.name.as_str() && newest == Some(definition.version))
@@ -487,7 +493,7 @@ impl Handle {
                 open_runs,
             }
         };
-        self.0.catalogue.all().map(view).collect()
+        catalogue.all().map(view).collect()
     }
 
     async fn counts(&self) -> (BTreeMap<(String, &'static str), u64>, Queues) {
@@ -511,6 +517,46 @@ impl Handle {
             }
         }
         (sum, queues)
+    }
+
+    /// Puts other sagas in the place of the loaded ones; runs that have begun keep the definition that they
+    /// began with. The new definitions are durable when it returns.
+    ///
+    /// # Errors
+    /// When the journal does not take them; nothing has changed then.
+    pub async fn replace(
+        &self,
+        catalogue: Catalogue,
+        services: BTreeMap<ServiceName, ServiceInfo>,
+    ) -> Result<(), Problem> {
+        let new: Vec<Arc<SagaDefinition>> = {
+            let definitions = self.0.definitions.lock().unwrap_or_else(PoisonError::into_inner);
+            let loaded = catalogue.all().map(|entry| Arc::clone(&entry.definition));
+            loaded.filter(|definition| !definitions.knows(definition.fingerprint)).collect()
+        };
+        let changes: Vec<Change> = new
+            .iter()
+            .map(|definition| Change::Definition {
+                fingerprint: definition.fingerprint,
+                source: Arc::clone(&definition.source),
+            })
+            .collect();
+        if !changes.is_empty() {
+            let stored = self.0.shared.journal.commit(changes).await;
+            stored.map_err(|error| {
+                Problem::new("journal", "the new definitions cannot be stored").detail(error.to_string())
+            })?;
+        }
+        self.0.definitions.lock().unwrap_or_else(PoisonError::into_inner).add(new, services);
+        let correlator = &self.0.shared.correlator;
+        correlator.expect(catalogue.all().flat_map(|entry| awaited(&entry.definition)));
+        let mut types = catalogue.event_types();
+        types.extend(correlator.types());
+        types.sort();
+        types.dedup();
+        self.0.catalogue.replace(catalogue);
+        self.0.bus.subscribe(types);
+        Ok(())
     }
 
     /// Says whether work is taken, part by part.

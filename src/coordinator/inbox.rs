@@ -2,6 +2,8 @@
 //! target's commit; what is no event, breaks its schema or cannot be keyed is put aside and blocks
 //! nothing else.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::catalogue::{Catalogue, EventSchemas, Refusal};
+use super::catalogue::{Active, EventSchemas, Refusal};
 use super::handle::{StartError, Started};
 use super::held_keys::{HeldKeys, Holding, WAITS};
 use super::notices::PutAside;
@@ -22,7 +24,7 @@ use crate::definition::model::OnReplay;
 use crate::envelope::Event;
 use crate::expression::{Bound, EvalError, Place, Scope, Variable};
 use crate::failpoint;
-use crate::id::RunId;
+use crate::id::{EventType, RunId};
 use crate::journal::{Change, EventKey, InboxMark, InboxState, StreamPosition};
 use crate::payload::Payload;
 use crate::planted;
@@ -43,7 +45,7 @@ pub struct Intake {
     pub shared: Arc<Shared>,
     pub router: Router,
     pub bus: Arc<dyn Bus>,
-    pub catalogue: Arc<Catalogue>,
+    pub catalogue: Arc<Active>,
     pub schemas: Arc<dyn EventSchemas>,
     pub options: Options,
     pub held: Arc<HeldKeys>,
@@ -96,9 +98,18 @@ struct Target {
     start: saga::Start,
 }
 
+/// The runs that an event wants, and why some that want it cannot have it.
+#[derive(Default)]
+struct Wanted {
+    targets: Vec<Target>,
+    /// The event as steps that wait for it see it, and its whole content.
+    awaited: Vec<(Event, Payload)>,
+    left: Option<Aside>,
+}
+
 /// Why an event is put aside.
 struct Aside {
-    reason: &'static str,
+    reason: Cow<'static, str>,
     detail: String,
     /// JSON pointers into the data.
     pointers: Vec<String>,
@@ -106,7 +117,7 @@ struct Aside {
 
 impl Aside {
     fn new(reason: &'static str, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into(), pointers: Vec::new() }
+        Self { reason: Cow::Borrowed(reason), detail: detail.into(), pointers: Vec::new() }
     }
 
     fn expression(what: &str, error: &EvalError) -> Self {
@@ -114,11 +125,12 @@ impl Aside {
     }
 
     fn refused(event: &Event, refusal: &Refusal) -> Self {
+        let pointers =
+            |violations: &[(String, String)]| violations.iter().map(|(pointer, _)| pointer.clone()).collect();
         let (reason, pointers) = match refusal {
-            Refusal::UnknownType { .. } => ("unknown_type", Vec::new()),
-            Refusal::Invalid(violations) => {
-                ("invalid_data", violations.iter().map(|(pointer, _)| pointer.clone()).collect())
-            }
+            Refusal::UnknownType { .. } => (Cow::Borrowed("unknown_type"), Vec::new()),
+            Refusal::Invalid(violations) => (Cow::Borrowed("invalid_data"), pointers(violations)),
+            Refusal::NoWay { reason, violations, .. } => (Cow::Owned(reason.clone()), pointers(violations)),
         };
         Self { reason, detail: refusal.line(&event.event_type), pointers }
     }
@@ -208,8 +220,12 @@ impl Intake {
         }
         // A mistake of ours in working an event out concerns that event alone.
         let worked_out = catch_unwind(AssertUnwindSafe(|| self.targets(&event, replayed)));
-        let mut targets = match worked_out {
-            Ok(Ok(targets)) => targets,
+        let Wanted { mut targets, awaited, left } = match worked_out {
+            // Nobody else has it either: it is put aside at once.
+            Ok(Ok(Wanted { targets, awaited, left: Some(why) })) if targets.is_empty() && awaited.is_empty() => {
+                return self.aside(taken, why, permit);
+            }
+            Ok(Ok(wanted)) => wanted,
             Ok(Err(why)) => return self.aside(taken, why, permit),
             Err(_) => {
                 let why = Aside::new("panic", "working it out panicked; the log says where");
@@ -223,11 +239,10 @@ impl Intake {
             targets.retain(|target| only.contains(&target.start.run));
         }
         self.shared.metrics.event_consumed(event.event_type.as_str());
-        if !replayed && self.shared.correlator.awaits(&event.event_type) {
-            let content = event.to_cloud_event();
-            // Accepted is when we took it in: what waited in the stream behind the start of a run counts for it.
-            let now = self.shared.clock.now();
-            self.shared.correlator.arrived(&event, &content, now, &self.router);
+        // Accepted is when we took it in: what waited in the stream behind the start of a run counts for it.
+        let now = self.shared.clock.now();
+        for (seen, content) in &awaited {
+            self.shared.correlator.arrived(seen, content, now, &self.router);
         }
         let mark = taken.mark(targets.iter().map(|target| target.start.run).collect());
         // Several targets, or none: the mark goes first. One target carries it in its own transition.
@@ -255,14 +270,15 @@ impl Intake {
             failpoint::hit("intake.marked");
             let mut there_already = false;
             // Every target is waited for, also beside one that cannot begin: none may be lost (issue 3).
-            let mut conflict = None;
+            let mut conflict = left;
             for answer in answers {
                 match answer.await {
                     Ok(Ok(Started::Created(_))) => {}
                     Ok(Ok(Started::Existing(_))) => there_already = true,
                     Ok(Err(StartError::KeyConflict { .. })) if planted::is("conflict_is_swallowed") => {}
                     Ok(Err(StartError::KeyConflict { key, run })) => {
-                        conflict = Some(format!("key `{key}` belongs to run {run}, which began with other input"));
+                        let detail = format!("key `{key}` belongs to run {run}, which began with other input");
+                        conflict = Some(Aside::new("key_conflict", detail));
                     }
                     Ok(Err(_)) | Err(_) if planted::is("failed_start_is_acknowledged") => {}
                     Ok(Err(_)) | Err(_) => {
@@ -271,9 +287,9 @@ impl Intake {
                     }
                 }
             }
-            if let Some(detail) = conflict {
+            if let Some(why) = conflict {
                 let holding = this.held.hold(taken.partition_key.as_deref());
-                this.put_aside(taken, Aside::new("key_conflict", detail), holding).await;
+                this.put_aside(taken, why, holding).await;
                 return;
             }
             if there_already {
@@ -295,32 +311,43 @@ impl Intake {
     }
 
     /// Works out which runs an event wants.
-    fn targets(&self, event: &Event, replayed: bool) -> Result<Vec<Target>, Aside> {
-        let mut targets: Vec<Target> = Vec::new();
+    fn targets(&self, event: &Event, replayed: bool) -> Result<Wanted, Aside> {
+        let mut wanted_by = Wanted::default();
         let wanted = |trigger: &EventTrigger| match trigger.on_replay {
             OnReplay::Run => true,
             OnReplay::Skip => !replayed,
         };
-        let triggers = self.catalogue.triggered_by(&event.event_type);
+        let catalogue = self.catalogue.get();
+        let triggers = catalogue.triggered_by(&event.event_type);
         let mut triggers = triggers.filter(|(_, trigger)| wanted(trigger)).peekable();
-        if triggers.peek().is_none() && !self.shared.correlator.awaits(&event.event_type) {
-            return Ok(targets);
+        let awaited = if replayed { Vec::new() } else { self.shared.correlator.awaited_as(&event.event_type) };
+        if triggers.peek().is_none() && awaited.is_empty() {
+            return Ok(wanted_by);
         }
-        self.schemas.check(&event.event_type, &event.data).map_err(|refusal| Aside::refused(event, &refusal))?;
-        let scope = EventScope { event: event.to_cloud_event() };
+        let mut versions = BTreeMap::new();
         for (entry, trigger) in triggers {
             let definition = &entry.definition;
+            let seen = versions.entry(trigger.event.version()).or_insert_with(|| self.seen_as(event, &trigger.event));
+            let (event, scope) = match seen {
+                Ok((event, scope)) => (&*event, &*scope),
+                // Sagas of other versions get it all the same.
+                Err(refusal) => {
+                    wanted_by.left.get_or_insert_with(|| Aside::refused(event, refusal));
+                    continue;
+                }
+            };
+            let targets = &mut wanted_by.targets;
             if targets.iter().any(|target| target.definition.name == definition.name) {
                 continue; // one event starts a saga once: the first entry of `on` that fits
             }
-            let when = trigger.when.as_ref().map(|when| when.eval_bool(&scope)).transpose();
+            let when = trigger.when.as_ref().map(|when| when.eval_bool(scope)).transpose();
             if !when.map_err(|error| Aside::expression("when", &error))?.unwrap_or(true) {
                 continue;
             }
-            let start = self.start(definition, trigger, event, &scope)?;
+            let start = self.start(definition, trigger, event, scope)?;
             if let Some(check) = &entry.input {
                 check(&start.input).map_err(|violations| Aside {
-                    reason: "invalid_input",
+                    reason: Cow::Borrowed("invalid_input"),
                     pointers: violations.iter().map(|(pointer, _)| pointer.clone()).collect(),
                     detail: format!(
                         "saga {}: {}",
@@ -331,7 +358,26 @@ impl Intake {
             }
             targets.push(Target { definition: Arc::clone(definition), start });
         }
-        Ok(targets)
+        for wanted in awaited {
+            match versions.entry(wanted.version()).or_insert_with(|| self.seen_as(event, &wanted)) {
+                Ok((event, scope)) => wanted_by.awaited.push((event.clone(), scope.event.clone())),
+                Err(refusal) => drop(wanted_by.left.get_or_insert_with(|| Aside::refused(event, refusal))),
+            }
+        }
+        Ok(wanted_by)
+    }
+
+    /// Returns an event as a trigger of another version of its type sees it.
+    fn seen_as(&self, event: &Event, wanted: &EventType) -> Result<(Event, EventScope), Refusal> {
+        let seen = if event.event_type == *wanted {
+            self.schemas.check(wanted, &event.data)?;
+            event.clone()
+        } else {
+            let data = self.schemas.convert(&event.event_type, &event.data, wanted)?;
+            Event { data, event_type: wanted.clone(), ..event.clone() }
+        };
+        let scope = EventScope { event: seen.to_cloud_event() };
+        Ok((seen, scope))
     }
 
     fn start(
@@ -383,7 +429,7 @@ impl Intake {
 
     async fn put_aside(&self, taken: Taken, aside: Aside, holding: Holding) {
         tracing::warn!(
-            reason = aside.reason,
+            reason = &*aside.reason,
             detail = aside.detail,
             subject = taken.raw.subject,
             sequence = taken.position.sequence,
@@ -392,7 +438,7 @@ impl Intake {
         let detail = aside.detail;
         let letter = DeadLetter {
             raw: taken.raw.clone(),
-            reason: aside.reason.to_owned(),
+            reason: aside.reason.clone().into_owned(),
             detail: detail.clone(),
             pointers: aside.pointers,
             consumer: taken.position.consumer.to_string(),
@@ -408,7 +454,12 @@ impl Intake {
         }
         drop(holding);
         failpoint::hit("intake.dead_letter");
-        self.shared.metrics.dead_letter(aside.reason);
+        // A label is from a fixed list: which versions it was about is in the letter.
+        let label = match &aside.reason {
+            Cow::Borrowed(reason) => *reason,
+            Cow::Owned(_) => "no_way_to_version",
+        };
+        self.shared.metrics.dead_letter(label);
         let header = |name: &str| {
             let found = taken.raw.headers.iter().find(|(found, _)| found.eq_ignore_ascii_case(name));
             found.map(|(_, value)| value.as_str())
@@ -416,7 +467,7 @@ impl Intake {
         let trace = header("ce-traceparent").or_else(|| header("traceparent"));
         let trace = trace.and_then(|parent| TraceContext::parse(parent, None));
         let put_aside = PutAside {
-            reason: aside.reason,
+            reason: label,
             detail: &detail,
             subject: &taken.raw.subject,
             stream: &taken.position.stream,

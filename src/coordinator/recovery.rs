@@ -30,6 +30,17 @@ impl Definitions {
         Self { known: loaded.map(|definition| (definition.fingerprint, definition)).collect(), sources, services }
     }
 
+    /// True for a definition that is loaded or stored.
+    pub fn knows(&self, fingerprint: Fingerprint) -> bool {
+        self.known.contains_key(&fingerprint) || self.sources.contains_key(&fingerprint)
+    }
+
+    /// Adds definitions that were loaded later, and the services as they are by then.
+    pub fn add(&mut self, loaded: Vec<Arc<SagaDefinition>>, services: BTreeMap<ServiceName, ServiceInfo>) {
+        self.known.extend(loaded.into_iter().map(|definition| (definition.fingerprint, definition)));
+        self.services = services;
+    }
+
     /// Finds a definition, reading a stored one anew when it is not loaded.
     ///
     /// # Errors

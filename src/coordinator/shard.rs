@@ -12,7 +12,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 
 use super::answers::Answers;
-use super::catalogue::Catalogue;
+use super::catalogue::Active;
 use super::children::StartUndo;
 use super::correlator::Correlator;
 use super::execute;
@@ -60,7 +60,7 @@ pub struct Shared {
     pub draining: AtomicBool,
     /// Why the process must end: the journal could not keep its promise.
     pub fatal: tokio::sync::watch::Sender<Option<String>>,
-    pub catalogue: Arc<Catalogue>,
+    pub catalogue: Arc<Active>,
     pub correlator: Arc<Correlator>,
     pub answers: Answers,
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::{mpsc, watch};
 
 use super::answers::Answers;
-use super::catalogue::{Catalogue, EventSchemas};
+use super::catalogue::{Active, Catalogue, EventSchemas};
 use super::correlator::{Correlator, awaited};
 use super::handle::Handle;
 use super::held_keys::{HeldKeys, LaterEvents};
@@ -134,7 +134,8 @@ impl Parts {
             links,
         } = self;
         store_definitions(&catalogue, &recovered, journal.as_ref()).await?;
-        let (catalogue, now) = (Arc::new(catalogue), clock.now());
+        let (active, now) = (Arc::new(Active::new(catalogue)), clock.now());
+        let catalogue = active.get();
         failpoint::hit("definitions.stored");
         let (outbox, entries) = mpsc::unbounded_channel();
         let outbox_waiting = Arc::new(AtomicUsize::new(recovered.outbox.len()));
@@ -159,7 +160,7 @@ impl Parts {
             open_runs: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             fatal: watch::Sender::new(None),
-            catalogue: Arc::clone(&catalogue),
+            catalogue: Arc::clone(&active),
             correlator: Arc::new(Correlator::new(links.archive, options.await_keep, now)),
             answers: Answers::default(),
         });
@@ -196,13 +197,13 @@ impl Parts {
             shared: Arc::clone(&shared),
             router: router.clone(),
             bus: Arc::clone(&bus),
-            catalogue: Arc::clone(&catalogue),
+            catalogue: Arc::clone(&active),
             schemas: Arc::clone(&schemas),
             options: options.clone(),
             held: links.held,
         };
         tokio::spawn(intake.work(links.replayed));
-        Ok(Handle::new(shared, router, bus, catalogue, schemas, options, Mutex::new(definitions), resumed, quarantine))
+        Ok(Handle::new(shared, router, bus, active, schemas, options, Mutex::new(definitions), resumed, quarantine))
     }
 }
 

@@ -237,7 +237,7 @@ impl Events {
         let event_type = &event.event_type;
         self.0.schemas.check(event_type, &event.data).map_err(|refusal| match refusal {
             Refusal::UnknownType { .. } => Error::Conflict(refusal.line(event_type)),
-            Refusal::Invalid(violations) => {
+            Refusal::Invalid(violations) | Refusal::NoWay { violations, .. } => {
                 Error::Invalid { title: format!("the data does not fit {event_type}"), violations }
             }
         })?;

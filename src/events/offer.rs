@@ -36,35 +36,29 @@ pub(super) fn read(stored: &Stored, bytes_max: usize) -> Result<Event, NotOffere
     event.map_err(|NoEvent { reason, detail }| NotOffered { reason: reason.to_owned(), detail, pointers: Vec::new() })
 }
 
-/// Gives an event as the consumer wants it: in the version that is wanted of its type (of several the nearest,
-/// its own, else a newer one, else an older), its data fitting the schema.
+/// Gives an event as the consumer wants it: in the nearest version that it asks for, its data fitting the schema.
 pub(super) fn offer(schemas: &dyn EventSchemas, event: Event, wanted: &[EventType]) -> Result<Event, NotOffered> {
-    let own = event.event_type.version();
-    let distance = |kind: &&EventType| (kind.version() < own, kind.version().abs_diff(own));
-    let nearest = wanted.iter().filter(|kind| kind.name() == event.event_type.name()).min_by_key(distance);
-    let own_type = event.event_type.clone();
-    if let Some(wanted) = nearest.filter(|wanted| **wanted != own_type) {
-        // Data that fits the wanted version as it is needs no step in between.
-        return match schemas.check(wanted, &event.data) {
-            Ok(()) => Ok(Event { event_type: wanted.clone(), ..event }),
-            Err(refusal) => Err(NotOffered {
-                reason: format!("no_path_v{own}_to_v{}", wanted.version()),
-                detail: format!("{own_type} cannot be read as {wanted}: {}", refusal.line(wanted)),
-                pointers: Vec::new(),
-            }),
-        };
-    }
-    match schemas.check(&own_type, &event.data) {
-        Ok(()) => Ok(event),
+    let (own, own_type) = (event.event_type.version(), event.event_type.clone());
+    let versions = wanted.iter().filter(|kind| kind.name() == event.event_type.name());
+    // Its own version, else a newer one, else an older one.
+    let nearest = versions.min_by_key(|kind| (kind.version() < own, kind.version().abs_diff(own)));
+    let seen = match nearest {
+        Some(kind) if *kind != event.event_type => schemas
+            .convert(&event.event_type, &event.data, kind)
+            .map(|data| Event { data, event_type: kind.clone(), ..event.clone() }),
+        _ => schemas.check(&event.event_type, &event.data).map(|()| event.clone()),
+    };
+    match seen {
+        Ok(event) => Ok(event),
         Err(refusal) => {
             let detail = refusal.line(&own_type);
             let (reason, pointers) = match refusal {
-                Refusal::UnknownType { .. } => ("unknown_type", Vec::new()),
-                Refusal::Invalid(violations) => {
-                    ("invalid_data", violations.into_iter().map(|(pointer, _)| pointer).collect())
-                }
+                Refusal::UnknownType { .. } => ("unknown_type".to_owned(), Vec::new()),
+                Refusal::Invalid(violations) => ("invalid_data".to_owned(), violations),
+                Refusal::NoWay { reason, violations, .. } => (reason, violations),
             };
-            Err(NotOffered { reason: reason.to_owned(), detail, pointers })
+            let pointers = pointers.into_iter().map(|(pointer, _)| pointer).collect();
+            Err(NotOffered { reason, detail, pointers })
         }
     }
 }

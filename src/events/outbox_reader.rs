@@ -168,7 +168,7 @@ impl Events {
             let detail = refusal.line(&event.event_type);
             let (reason, pointers) = match refusal {
                 Refusal::UnknownType { .. } => ("unknown_type", Vec::new()),
-                Refusal::Invalid(violations) => {
+                Refusal::Invalid(violations) | Refusal::NoWay { violations, .. } => {
                     ("invalid_data", violations.into_iter().map(|(pointer, _)| pointer).collect())
                 }
             };

@@ -116,6 +116,11 @@ fn draft_of(schema: &Value) -> Result<Draft, String> {
     }
 }
 
+/// Returns a member's name as a part of a JSON pointer.
+pub(super) fn escaped(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}
+
 /// Keywords whose values are data, not schemas: a `$ref` in there is somebody's property.
 const DATA_KEYWORDS: [&str; 5] = ["const", "enum", "default", "examples", "example"];
 
@@ -126,7 +131,7 @@ fn references(schema: &Value, pointer: &mut String, found: &mut dyn FnMut(&str, 
         Value::Object(members) => {
             for (name, value) in members.iter().filter(|(name, _)| !DATA_KEYWORDS.contains(&name.as_str())) {
                 pointer.push('/');
-                pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
+                pointer.push_str(&escaped(name));
                 match (name.as_str(), value) {
                     ("$ref" | "$dynamicRef" | "$recursiveRef", Value::String(reference)) => found(pointer, reference),
                     _ => references(value, pointer, found),
@@ -162,13 +167,13 @@ fn refers_to_itself(root: &Value) -> bool {
         let members = root.pointer(pointer).and_then(Value::as_object);
         let mut circle = false;
         for (name, value) in members.into_iter().flatten() {
-            let here = format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"));
+            let here = format!("{pointer}/{}", escaped(name));
             let next: Vec<String> = match (name.as_str(), value) {
                 ("$ref" | "$dynamicRef" | "$recursiveRef", Value::String(reference)) => {
                     target(root, reference).into_iter().collect()
                 }
                 (word, Value::Object(inner)) if word == "dependentSchemas" || word == "dependencies" => {
-                    inner.keys().map(|key| format!("{here}/{}", key.replace('~', "~0").replace('/', "~1"))).collect()
+                    inner.keys().map(|key| format!("{here}/{}", escaped(key))).collect()
                 }
                 (word, Value::Array(items)) if SAME_PLACE.contains(&word) => {
                     (0..items.len()).map(|index| format!("{here}/{index}")).collect()
@@ -190,7 +195,7 @@ fn refers_to_itself(root: &Value) -> bool {
 }
 
 /// Returns the pointer that a reference inside the document leads to, by pointer or by anchor.
-fn target(root: &Value, reference: &str) -> Option<String> {
+pub(super) fn target(root: &Value, reference: &str) -> Option<String> {
     let fragment = reference.strip_prefix('#')?;
     if fragment.is_empty() || fragment.starts_with('/') {
         return percent_encoding::percent_decode_str(fragment).decode_utf8().ok().map(Into::into);
@@ -205,9 +210,7 @@ fn target(root: &Value, reference: &str) -> Option<String> {
                 if named || by_id {
                     return Some(pointer.to_owned());
                 }
-                members.iter().find_map(|(key, value)| {
-                    anchor(value, name, &format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1")))
-                })
+                members.iter().find_map(|(key, value)| anchor(value, name, &format!("{pointer}/{}", escaped(key))))
             }
             Value::Array(items) => {
                 items.iter().enumerate().find_map(|(index, item)| anchor(item, name, &format!("{pointer}/{index}")))

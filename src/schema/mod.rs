@@ -1,15 +1,22 @@
 //! What event data must look like: JSON Schemas by event type and version, and data held against them. Takes
-//! texts, opens no file. How versions relate (compatibility, upcasting) is not here.
+//! texts, opens no file. How versions relate: `compat` compares them, `upcast` leads from one to another.
 
+pub mod compat;
 mod compile;
 mod load;
+mod policy;
 pub mod shape;
+mod upcast;
+mod versions;
 mod violation;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use compile::Schema;
+pub use policy::{Compatibility, Policy};
+pub use upcast::{NoWay, Upcaster};
+pub use versions::{Checked, Comparison, compare_versions};
 pub use violation::{VIOLATIONS_MAX, Violation};
 
 use crate::id::EventType;
@@ -23,6 +30,13 @@ pub struct Finding {
     /// JSON pointer into the file; empty for the file as a whole.
     pub pointer: String,
     pub message: String,
+}
+
+impl Finding {
+    /// Makes a finding about a line, from 1, of a file that is no JSON.
+    pub(crate) fn of_line(path: &str, line: usize, message: impl std::fmt::Display) -> Self {
+        Self { path: path.to_owned(), pointer: String::new(), message: format!("line {line}: {message}") }
+    }
 }
 
 impl std::fmt::Display for Finding {
@@ -45,18 +59,27 @@ pub struct Entry {
 
 /// Every schema that was loaded, cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Registry {
-    entries: Arc<BTreeMap<EventType, Entry>>,
+pub struct Registry(Arc<Files>);
+
+/// What the files say.
+#[derive(Debug, Default)]
+struct Files {
+    entries: BTreeMap<EventType, Entry>,
+    /// By name, from and to.
+    steps: BTreeMap<(String, u32, u32), Upcaster>,
+    /// By name.
+    policies: BTreeMap<String, Policy>,
 }
 
 impl Registry {
-    /// Loads schema files given as (path, text): `…/NAME/vN.json`, and `…/NAME/examples/vN*.json`, which must
-    /// validate. Upcasters (`.jq`), policies and other files that are not JSON are passed over.
+    /// Loads schema files given as (path, text): `…/NAME/vN.json`, `…/NAME/examples/vN*.json`, which must
+    /// validate, `…/NAME/vN.from-vM.jq`, which is run on the examples, and `…/NAME/policy.yaml`. Other files are
+    /// passed over.
     ///
     /// # Errors
     /// Every mistake in every file, by path.
     pub fn load(files: impl IntoIterator<Item = (String, String)>) -> Result<Self, Vec<Finding>> {
-        load::load(files).map(|entries| Self { entries: Arc::new(entries) })
+        load::load(files)
     }
 
     /// Validates an event's data. Data of a type that is not known has no violation: ask [`Self::knows`].
@@ -64,19 +87,19 @@ impl Registry {
     /// # Errors
     /// All violations, at most [`VIOLATIONS_MAX`].
     pub fn validate(&self, event_type: &EventType, data: &Payload) -> Result<(), Vec<Violation>> {
-        self.entries.get(event_type).map_or(Ok(()), |entry| entry.schema.validate(data))
+        self.0.entries.get(event_type).map_or(Ok(()), |entry| entry.schema.validate(data))
     }
 
     /// True for a type and version with a schema.
     #[must_use]
     pub fn knows(&self, event_type: &EventType) -> bool {
-        self.entries.contains_key(event_type)
+        self.0.entries.contains_key(event_type)
     }
 
     /// Returns a type's schema and examples.
     #[must_use]
     pub fn get(&self, event_type: &EventType) -> Option<&Entry> {
-        self.entries.get(event_type)
+        self.0.entries.get(event_type)
     }
 
     /// Returns the versions of a type named without version, ascending.
@@ -88,9 +111,36 @@ impl Registry {
         versions
     }
 
+    /// Returns every name that has a version.
+    #[must_use]
+    pub fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.types().map(EventType::name).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Returns a version of a type by its name.
+    #[must_use]
+    pub fn of_version(&self, name: &str, version: u32) -> Option<&EventType> {
+        self.types().find(|event_type| event_type.name() == name && event_type.version() == version)
+    }
+
+    /// Returns the step from one version to the one beside it.
+    #[must_use]
+    pub fn step(&self, name: &str, from: u32, to: u32) -> Option<&Upcaster> {
+        self.0.steps.get(&(name.to_owned(), from, to))
+    }
+
+    /// Returns a type's policy, or the default one.
+    #[must_use]
+    pub fn policy(&self, name: &str) -> Policy {
+        self.0.policies.get(name).copied().unwrap_or_default()
+    }
+
     /// Returns every type with a version, in the order of their names.
     pub fn types(&self) -> impl Iterator<Item = &EventType> {
-        self.entries.keys()
+        self.0.entries.keys()
     }
 
     /// Returns the known type that a mistyped one resembles most, for "did you mean".
@@ -131,9 +181,9 @@ mod tests {
                 "schemas/order.placed/examples/v2-two-lines.json",
                 r#"{"orderId": "A", "lines": [{"sku": "x"}, {"sku": "y"}]}"#,
             ),
-            ("schemas/order.placed/v2.from-v1.jq", "."),
             ("schemas/order.placed/policy.yaml", "compatibility: none"),
             ("schemas/saga.schema.json", "no event type's"),
+            ("schemas/order.placed/README.md", "# Orders"),
             ("b.c/v1.json", r#"{"$schema": "http://json-schema.org/draft-07/schema#", "type": "string"}"#),
         ])
         .unwrap();
@@ -145,6 +195,8 @@ mod tests {
         assert_eq!(registry.get(&v2).unwrap().examples.len(), 2);
         assert_eq!(registry.nearest("order.place.v2").map(EventType::as_str), Some("order.placed.v2"));
         assert_eq!(registry.nearest("zzz"), None);
+        assert_eq!(registry.policy("order.placed").word(), "none");
+        assert_eq!(registry.policy("b.c"), Policy::default());
         assert!(registry.validate(&EventType::parse("un.known.v1").unwrap(), &Payload::null()).is_ok());
         let b = EventType::parse("b.c.v1").unwrap();
         assert!(registry.validate(&b, &Payload::parse("1").unwrap()).is_err());

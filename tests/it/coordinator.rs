@@ -112,6 +112,10 @@ impl EventSchemas for Schemas {
             None => Err(Refusal::Invalid(vec![(String::new(), "orderId is missing".to_owned())])),
         }
     }
+    /// Versions are alike here; `tests/it/schema_versions.rs` has those that are not.
+    fn convert(&self, event: &EventType, data: &Payload, _: &EventType) -> Result<Payload, Refusal> {
+        self.check(event, data).map(|()| data.clone())
+    }
 }
 
 pub struct Rig {

@@ -11,6 +11,7 @@ use crate::api::schemas;
 
 mod event_side;
 mod journal_side;
+mod registry_side;
 
 /// `GET /openapi.json`
 pub async fn serve() -> Response {
@@ -43,7 +44,8 @@ pub fn document() -> Value {
             &[run_id(), header_parameter("Last-Event-ID", "the last sequence seen")]) },
         "/api/v1/stream": { "get": stream("streamAll", "Follows all runs from now on: `fact` events", &[]) },
     });
-    for (path, operations) in event_side::paths().into_iter().chain(journal_side::paths()) {
+    for (path, operations) in event_side::paths().into_iter().chain(journal_side::paths()).chain(registry_side::paths())
+    {
         paths[path] = operations;
     }
     for (command, path) in COMMANDS {

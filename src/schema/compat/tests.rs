@@ -1,0 +1,1 @@
+//! What the checker says of pairs of schemas, with the reason for each row.
