@@ -9,7 +9,7 @@ use super::finding::{DEFINED_TWICE, Finding, SERVICE_CLASH};
 use crate::config::Config;
 use crate::coordinator::{Catalogue, Entry, EventSchemas, InputCheck, Refusal, Violations};
 use crate::definition::{
-    self, Environment, InputSchema, SagaDefinition, SchemaCatalogue, ServiceInfo, Severity, Style,
+    self, Diagnostic, Environment, InputSchema, SagaDefinition, SchemaCatalogue, ServiceInfo, Severity, Style,
 };
 use crate::id::{EventType, ServiceName};
 use crate::payload::Payload;
@@ -135,6 +135,10 @@ fn sagas(
             Err(found) => findings.extend(found),
         }
     }
+    // With a file that cannot be read, what it defines would be called unknown elsewhere.
+    if !findings.iter().any(Finding::is_error) {
+        super::children::check(&definitions, &mut findings);
+    }
     let services = with_inline(services, &definitions, &mut findings);
     let registry = lookup.get();
     let entries = entries(definitions, &registry, &mut findings);
@@ -184,7 +188,13 @@ fn saga(
         Ok((definition, warnings)) => (Some(definition), warnings),
         Err(found) => (None, found),
     };
-    findings.extend(found.into_iter().map(|found| Finding {
+    findings.extend(found.into_iter().map(|found| told(found, text)));
+    definition
+}
+
+/// Turns what a definition says about its file into what is told about any file.
+pub(super) fn told(found: Diagnostic, text: &str) -> Finding {
+    Finding {
         rendered: found.render(text, Style::Coloured),
         code: found.code.to_owned(),
         severity: match found.severity {
@@ -196,8 +206,7 @@ fn saga(
         column: found.column,
         message: found.message,
         help: found.help,
-    }));
-    definition
+    }
 }
 
 /// Adds the saga files' own services. Calls carry a service's name alone, so one name is one address.

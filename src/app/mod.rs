@@ -1,6 +1,7 @@
 //! Puts a process together: configuration → telemetry → files → journal → bus → connector → coordinator →
 //! API, and takes it apart again when it is told to stop.
 
+mod children;
 mod figures;
 pub mod files;
 pub mod finding;

@@ -145,6 +145,11 @@ pub const CODES: &[(&str, &str, &str)] = &[
     ("S047", "A step behind a `fail`.", "It is never reached."),
     ("S048", "A pivot with a `compensate`.", "Remove one of them."),
     (
+        "S049",
+        "A `cache` on a call that may have an effect.",
+        "Use it with GET and HEAD, or where `compensate: none` says that there is no effect.",
+    ),
+    (
         "S050",
         "A path or query parameter that cannot be sent, or a path in `where` that no event has.",
         "A path begins with a literal `/`; the host is the service's. An expression is written `${ … }` and fills one segment or query value.",
@@ -222,5 +227,22 @@ pub(super) fn page() -> String {
     for (code, meaning, remedy) in CODES {
         out.push_str(&format!("| `{code}` | {} | {} |\n", meaning.replace('|', "\\|"), remedy.replace('|', "\\|")));
     }
+    out.push_str(FILES);
     out
 }
+
+/// What is found between files (`app::finding`, `app::children`).
+#[cfg(test)]
+const FILES: &str = "
+`F` codes are about files as a whole and what they mean to each other:
+
+| code | what it means | what to do |
+|---|---|---|
+| `F001` | A file or folder that cannot be read. | Name one that is there. |
+| `F002` | Two files define the same version of the same saga. | Give one of them another version. |
+| `F003` | A schema or an example that is wrong. | The message names the place. |
+| `F004` | Two files give the same service name to different addresses. | Rename one, or put it into the configuration. |
+| `F005` | A `run` of a saga, or of a version, that is not there. | The help names the nearest. |
+| `F006` | Sagas that run each other for ever, or more than 16 deep. | Let one of them end without the other. |
+| `F007` | A `run` of a saga with a pivot, in a step that is none. | Write `pivot: true`; a path has one pivot. |
+";

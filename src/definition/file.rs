@@ -154,6 +154,7 @@ impl Loader<'_> {
         let finally = map.get("finally").map_or_else(Finally::default, |node| self.finally(node));
         self.read_rules();
         if self.outside == Outside::Known {
+            self.cache_rules(tree);
             self.type_rules(tree, input_schema.as_ref());
         }
         Some(SagaDefinition {

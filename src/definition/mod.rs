@@ -1,6 +1,7 @@
 //! Saga files: text with spans → diagnostics, all at once → a validated model with a fingerprint.
 //! Knows nothing of runs.
 
+mod cached;
 mod call;
 mod codes;
 mod diagnostic;
@@ -16,6 +17,7 @@ mod locate;
 pub mod model;
 mod nested;
 mod outcome;
+mod point;
 mod policy;
 mod reader;
 #[cfg(test)]
@@ -35,6 +37,7 @@ pub use codes::CODES;
 pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Severity, Style, render_all};
 pub use format::{Unformatted, format};
 pub use model::*;
+pub use point::at_step;
 pub use step::{NEST_DEPTH_MAX, STEPS_MAX};
 pub use yaml::{DEPTH_MAX, FILE_BYTES_MAX, NODES_MAX};
 

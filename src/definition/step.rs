@@ -361,5 +361,6 @@ pub(super) fn article(kind: &str) -> &'static str {
 /// Returns every word of steps, for the test of the reference.
 #[cfg(test)]
 pub(super) fn words() -> impl Iterator<Item = &'static str> {
-    [KINDS, SHARED, CALL_KEYS].into_iter().flatten().copied()
+    let own = KINDS.iter().flat_map(|kind| own_keys(kind));
+    KINDS.iter().chain(SHARED).chain(own).copied()
 }

@@ -263,3 +263,34 @@ fn the_reference_names_everything() {
         assert!(words.contains(word), "docs/language.md does not mention `{word}`");
     }
 }
+
+/// Every example of the reference loads, without a warning, fits the JSON Schema, has a normal form, and can be drawn.
+#[test]
+fn the_examples_of_the_reference_are_true() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/language.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let schema = crate::schema::Schema::compile(&crate::payload::Payload::of(&language::json_schema())).unwrap();
+    let (mut count, mut kinds) = (0, BTreeSet::new());
+    for block in page.split("```yaml\n").skip(1) {
+        let example = block.split("```").next().unwrap();
+        let text = if example.starts_with("saga:") {
+            example.to_owned()
+        } else {
+            let steps: String = example.lines().map(|line| format!("  {line}\n")).collect();
+            format!("saga: example\ninput: {{ schema: order.placed.v2 }}\nsteps:\n{steps}")
+        };
+        let loaded = load(&text).unwrap_or_else(|found| panic!("{}", render_all(&found, &text, Style::Plain)));
+        assert_eq!(loaded.warnings, [], "{text}");
+        let json = reader::Reader::new(&text, Vec::new()).json(&yaml::parse(&text).0.unwrap());
+        assert!(schema.validate(&json).is_ok(), "{:#?}\n{text}", schema.validate(&json));
+        let formatted = format("example.yaml", &text).unwrap();
+        assert_eq!(format("example.yaml", &formatted).unwrap(), formatted);
+        assert!(graph::mermaid(&graph::flow(&loaded.definition)).contains("flowchart"));
+        kinds.extend(loaded.definition.steps.iter().map(|step| step.action.word()));
+        count += 1;
+    }
+    assert!(count >= 10, "only {count} examples");
+    let all =
+        ["ask", "await", "call", "emit", "fail", "for", "parallel", "poll", "run", "set", "switch", "try", "wait"];
+    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), all, "a kind without an example");
+}

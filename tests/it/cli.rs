@@ -363,3 +363,53 @@ fn is_alive(pid: i32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     status.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
 }
+
+/// The commands on files: `validate` with warnings apart, `fmt`, `graph` with the undo plan.
+#[test]
+fn commands_on_saga_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    std::fs::create_dir(folder.path().join("sagas")).unwrap();
+    let run = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_backstitch"))
+            .args(arguments)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    write(
+        "sagas/trip.yaml",
+        "saga:   trip  # two ways\nservices: {hotels: {url: 'http://127.0.0.1:1'}}\nsteps:\n- {id: note, set: {gift: no}}\n- {id: hotel, call: hotels, with: {method: POST, path: /a}, compensate: {with: {method: DELETE, path: /a}}}\n- {id: end, wait: 1s}\n",
+    );
+    let rows: &[(&str, &[&str], i32, &str)] = &[
+        ("a warning is no mistake", &["validate"], 0, "no mistakes: trip v1"),
+        ("where warnings are denied, it is", &["validate", "--deny", "warnings"], 2, "1 warning found"),
+        ("for programs", &["validate", "--output", "json"], 0, "\"severity\": \"warning\""),
+        ("for a workflow", &["validate", "--output", "github"], 0, "::warning file=sagas/trip.yaml,line=4"),
+        ("for a scanner", &["validate", "--output", "sarif"], 0, "\"version\": \"2.1.0\""),
+        ("not in normal form", &["fmt", "--check"], 1, "1 of 1 files are not in normal form"),
+        ("formatted", &["fmt"], 0, "sagas/trip.yaml"),
+        ("in normal form", &["fmt", "--check", "sagas/trip.yaml"], 0, ""),
+        ("by name", &["graph", "trip"], 0, "flowchart TD"),
+        ("by file, for Graphviz", &["graph", "sagas/trip.yaml", "--format", "dot"], 0, "digraph \"trip v1\""),
+        ("drawn", &["graph", "trip", "--format", "svg"], 0, "</svg>"),
+        ("what is undone", &["graph", "trip", "--undo-from", "end"], 0, "2. hotel: hotels DELETE /a"),
+        ("an unknown step", &["graph", "trip", "--undo-from", "hotl"], 2, "did you mean hotel?"),
+        ("an unknown saga", &["graph", "tripp"], 2, "did you mean trip?"),
+    ];
+    for (why, arguments, code, part) in rows {
+        let (exit, stdout, stderr) = run(arguments);
+        assert_eq!(exit, *code, "{why}: {stdout}{stderr}");
+        assert!(format!("{stdout}{stderr}").contains(part), "{why}: {stdout}{stderr}");
+    }
+    let kept = std::fs::read_to_string(folder.path().join("sagas/trip.yaml")).unwrap();
+    assert!(
+        kept.starts_with("saga: trip    # two ways\nservices: { hotels:") && kept.contains("\n  - { id: note"),
+        "{kept}"
+    );
+    write("sagas/trip.yaml", "saga: trip\nsteps: [\n");
+    let (exit, _, stderr) = run(&["fmt"]);
+    assert!(exit == 2 && stderr.contains("S001"), "{exit} {stderr}");
+}

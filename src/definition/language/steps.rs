@@ -110,6 +110,10 @@ const STEP_KEYS: &[Key] = &[
         WHERE,
         "Of `await`: which event counts: values at paths of the whole CloudEvent, such as `data.orderId`.",
     ),
+    key("title", Value::Text, "Of `ask`: what is asked, in one line."),
+    key("show", Value::Any, "Of `ask`: what the person needs to see."),
+    key("form", Value::Schema, "Of `ask`: what an answer looks like."),
+    key("who", WORDS, "Of `ask`: who may answer. Default: whoever may operate runs."),
     key(
         "since",
         Value::Words(&["start", "step"]),
