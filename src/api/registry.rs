@@ -138,6 +138,11 @@ pub async fn list(State(api): State<Api>) -> Json<Vec<TypeView>> {
 /// `GET /api/v1/schemas/{type}`
 pub async fn show(State(api): State<Api>, Segment(name): Segment) -> Result<Json<TypeView>, ApiError> {
     let registry = (api.loading.registry)();
+    // A type is known by its name; one that is written with its version has the same.
+    let name = match EventType::parse(&name) {
+        Ok(event_type) if registry.knows(&event_type) => event_type.name().to_owned(),
+        Ok(_) | Err(_) => name,
+    };
     if registry.versions(&name).is_empty() {
         return Err(no_schema(&registry, &name));
     }

@@ -63,7 +63,10 @@ pub async fn run(command: Command) -> Outcome {
     match command {
         Command::Verify(place) => {
             let report = match sled_store::verify(&place.directory()?) {
-                Err(Error::Locked { .. }) => place.ask("verify", &serde_json::json!({})).await?,
+                Err(locked @ Error::Locked { .. }) => {
+                    let asked = place.ask("verify", &serde_json::json!({})).await;
+                    asked.map_err(|failed| not_there(locked, failed))?
+                }
                 other => other.map_err(failure)?,
             };
             print(&report, place.output)?;
@@ -72,7 +75,9 @@ pub async fn run(command: Command) -> Outcome {
         Command::Backup { to, place } => {
             let data = place.directory()?;
             let report = match sled_store::backup(&data, &to) {
-                Err(Error::Locked { .. }) => back_up_in_use(&data, to, &place).await?,
+                Err(locked @ Error::Locked { .. }) => {
+                    back_up_in_use(&data, to, &place).await.map_err(|failed| not_there(locked, failed))?
+                }
                 other => other.map_err(failure)?,
             };
             print(&report, place.output)
@@ -208,6 +213,15 @@ impl Place {
                 .help("see them with `backstitch config check`, or name the data directory with --data")),
         }
     }
+}
+
+/// The process that holds the journal could not be asked: it is the lock that stands in the way.
+fn not_there(locked: Error, failed: Failure) -> Failure {
+    if failed.code != Code::Unreachable {
+        return failed;
+    }
+    failure(locked)
+        .help(format!("it can do it itself, but {}; name its address with --url, or stop it", failed.message))
 }
 
 fn failure(error: journal::Error) -> Failure {

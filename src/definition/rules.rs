@@ -21,15 +21,6 @@ impl Loader<'_> {
         if pivot {
             self.pivot_rules(index, map, kind);
         }
-        if let Some(entry) = map.entry("cache") {
-            let step = &self.steps[index as usize];
-            let reads = matches!(&step.action, Action::Call(call) if matches!(call.method.as_str(), "GET" | "HEAD"));
-            if !reads && !broken && !matches!(stated, Some(Compensate::None)) {
-                let message = "`cache` is for GET, HEAD and calls with `compensate: none`";
-                let help = "an answer from the cache calls nobody, so nothing would be undone";
-                self.reader.find(Finding::new("S016", entry.key_span.clone(), message).help(help));
-            }
-        }
         if after && kind == "fail" {
             let help = "before the pivot a failure undoes; after it the run only goes forward";
             self.reader
