@@ -183,7 +183,7 @@ fn due_now(rules: &Rules, state: &SagaState, step: StepAt, now: Timestamp) -> Ve
         },
         Activity::Sleeping { .. } => pages::woken(rules, state, step),
         Activity::Awaiting { direction, .. } => waiting::await_over(rules, state, step, direction, now),
-        Activity::Asking { .. } => waiting::ask_over(rules, state, step),
+        Activity::Asking { .. } => waiting::ask_over(rules, step),
         Activity::Idle
         | Activity::InFlight { .. }
         | Activity::Child { .. }

@@ -293,8 +293,7 @@ pub fn ask(scope: &RunScope, step: StepAt, ask: &Ask, now: Timestamp) -> Result<
 }
 
 /// Nobody answered in time.
-pub fn ask_over(rules: &Rules, state: &SagaState, step: StepAt) -> Vec<Fact> {
-    let _ = state;
+pub fn ask_over(rules: &Rules, step: StepAt) -> Vec<Fact> {
     let Action::Ask(ask) = &rules.definition.step(step.step).action else { return Vec::new() };
     match ask.on_timeout {
         Some(block) => vec![Fact::BlockEntered { block: step.part(block) }],
