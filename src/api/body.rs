@@ -17,29 +17,53 @@ use crate::payload::Payload;
 
 /// A body arrives at the pace of the client's network: 1 MiB in 30 s is 280 kbit/s.
 const BODY_WAIT: Duration = Duration::from_secs(30);
+/// A client that is refused for the size of its body is still sending it: closing on what it sends resets the
+/// connection, and it never sees the answer. So this much of the rest is read and thrown away first.
+const REST_BYTES_MAX: usize = 64 * 1024 * 1024;
+const REST_WAIT: Duration = Duration::from_secs(10);
 /// What we read is stored and read back inside other documents; serde_json ends at 128.
 pub const JSON_DEPTH_MAX: usize = 100;
 /// Keys, ids, sources: they appear in headers, subjects, spans and lists.
 pub const TEXT_BYTES_MAX: usize = 1_024;
 
 /// Reads a body of at most `bytes_max`.
-pub async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
+pub async fn read(headers: &HeaderMap, mut body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
     let too_large = || {
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the body is too large")
             .detail(format!("at most {bytes_max} bytes are taken"))
     };
-    // Said at once, before a byte of it is read.
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|bytes| bytes > bytes_max as u64) {
+        // Whoever asks first sends nothing when refused.
+        if !headers.contains_key(header::EXPECT) {
+            discard(body).await;
+        }
         return Err(too_large());
     }
-    match tokio::time::timeout(BODY_WAIT, Limited::new(body, bytes_max).collect()).await {
+    match tokio::time::timeout(BODY_WAIT, Limited::new(&mut body, bytes_max).collect()).await {
         Err(_) => Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "slow-body", "the body did not arrive in time")
             .detail(format!("it is awaited for {} s", BODY_WAIT.as_secs()))),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            discard(body).await;
+            Err(too_large())
+        }
         Ok(Err(error)) => Err(ApiError::bad_request(format!("the body broke off: {error}"))),
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
     }
+}
+
+/// Reads the rest of a body, within bounds, and throws it away.
+async fn discard(mut body: Body) {
+    let rest = async {
+        let mut left = REST_BYTES_MAX;
+        while let Some(Ok(frame)) = body.frame().await {
+            match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+                Some(less) => left = less,
+                None => break,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(REST_WAIT, rest).await;
 }
 
 /// Returns the media type without parameters, in lower case; none if no content type is given.
