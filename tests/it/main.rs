@@ -42,6 +42,7 @@ mod outbox_table;
 mod poison;
 mod power_cut_journal;
 mod power_cut_nats;
+mod published;
 mod readme;
 mod rig;
 mod schema_commands;
