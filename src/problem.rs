@@ -12,6 +12,8 @@ pub mod kind {
     pub const CANCELLED: &str = "cancelled";
     pub const INVALID_OUTPUT: &str = "invalid_output";
     pub const EXPRESSION: &str = "expression";
+    /// Those that this program gives; every other is a participant's or a file's.
+    pub const OURS: [&str; 6] = [REFUSED, UNKNOWN, TIMEOUT, CANCELLED, INVALID_OUTPUT, EXPRESSION];
 }
 
 /// One failure. `$error` in expressions, `error` in a run.

@@ -2,6 +2,7 @@
 //!
 //! `SIM_SEED=… cargo test --test sim random` repeats one run and tells its story.
 
+mod cells;
 #[path = "../it/counted.rs"]
 mod counted;
 mod frozen;

@@ -395,7 +395,11 @@ fn violations(drawn: &Drawn, seen: &[(u64, Seen)], applied: impl Fn(&str) -> boo
                 next_number += 1;
                 emitted.insert(id.clone());
             }
-            Seen::Answered { .. } | Seen::Applied { .. } | Seen::Undone { .. } | Seen::Restarted => {}
+            Seen::Answered { .. }
+            | Seen::Applied { .. }
+            | Seen::Undone { .. }
+            | Seen::Child { .. }
+            | Seen::Restarted => {}
         }
     }
     match state {

@@ -15,6 +15,11 @@ pub enum Seen {
     Applied {
         path: String,
     },
+    /// A child run was started, forward or as an undo.
+    Child {
+        path: String,
+        undo: bool,
+    },
     /// A service took it back (or noted that it must never happen).
     Undone {
         path: String,
@@ -54,6 +59,7 @@ pub fn line(at: u64, seen: &Seen) -> String {
     let at = at - super::world::EPOCH_MS;
     match seen {
         Seen::Sent { path, direction, attempt, .. } => format!("{at:>8} ms  → {path} {direction} #{attempt}"),
+        Seen::Child { path, undo } => format!("{at:>8} ms  → {path} {} run", if *undo { "undo" } else { "child" }),
         Seen::Applied { path } => format!("{at:>8} ms    service: {path} applied"),
         Seen::Undone { path } => format!("{at:>8} ms    service: {path} undone"),
         Seen::Answered { path, direction, effect } => format!("{at:>8} ms  ← {path} {direction}: {effect}"),

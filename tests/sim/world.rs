@@ -48,6 +48,8 @@ pub trait Plan {
     fn crash(&mut self, commit: usize) -> Crash;
     /// Asked after every commit: an operator may act, after that many milliseconds.
     fn operate(&mut self, state: &str) -> Option<(u64, Operation)>;
+    /// Told of every record that became durable, with its step.
+    fn recorded(&mut self, _path: Option<&str>) {}
     /// Asked at every timer: the clock may be ahead of itself and fire it early.
     fn early(&mut self) -> bool {
         false
@@ -86,7 +88,6 @@ enum Event {
     },
     /// A person answers.
     Answer {
-        epoch: u64,
         step: StepAt,
     },
     /// A child run ends.
@@ -317,8 +318,7 @@ impl<P: Plan> World<P> {
             if let Fact::AskStarted { step, .. } = fact
                 && self.plan.forward("", 1) == Behaviour::Ok
             {
-                let epoch = self.epoch;
-                self.push(250, Event::Answer { epoch, step: *step });
+                self.push(250, Event::Answer { step: *step });
             }
         }
         self.see(Seen::State { state: word.to_owned() });
@@ -349,6 +349,7 @@ impl<P: Plan> World<P> {
             .or_else(|| fields.get("effect"))
             .and_then(serde_json::Value::as_str);
         let (name, word) = (name.clone(), word.map(str::to_owned));
+        self.plan.recorded(path.as_deref());
         if let Fact::EventEmitted { id, event, number, .. } = fact {
             self.see(Seen::Emitted { id: id.clone(), event: event.to_string(), number: *number });
         }
@@ -420,10 +421,13 @@ impl<P: Plan> World<P> {
                     let _ = self.give(Input::EventArrived { step, direction, key, event, content });
                 }
             }
-            Event::Answer { epoch, step } => {
-                if epoch == self.epoch {
-                    let answer = self.answer.clone();
-                    let _ = self.give(Input::Operator(Operation::Answer { step, by: "ann".to_owned(), answer }));
+            // Who finds nobody there, or hears nothing, answers again later.
+            Event::Answer { step } if self.state.is_none() => self.push(RESTART_MS, Event::Answer { step }),
+            Event::Answer { step } => {
+                let answer = self.answer.clone();
+                let _ = self.give(Input::Operator(Operation::Answer { step, by: "ann".to_owned(), answer }));
+                if self.state.is_none() {
+                    self.push(RESTART_MS, Event::Answer { step });
                 }
             }
             Event::Child { epoch, step, direction, completed } => {
@@ -499,6 +503,7 @@ impl<P: Plan> World<P> {
             }
             Command::StartChild { step, direction, child } => {
                 let path = step.path(&self.definition).into_owned();
+                self.see(Seen::Child { path: path.clone(), undo: direction == Direction::Compensate });
                 let completed = child.undo_of.is_none() && self.plan.forward(&path, 1) != Behaviour::Refuse;
                 self.push(200, Event::Child { epoch, step, direction, completed });
             }

@@ -63,7 +63,7 @@ fn find(rules: &Rules, state: &SagaState, step: StepAt, spent: bool, problem: &P
             (Part::Body, Action::Try(rule)) => {
                 let scope = RunScope::new(definition, state).at(owner).with_error(problem);
                 let catches = rule.catches.iter().position(|catch| {
-                    let named = catch.on.is_empty() || catch.on.contains(&problem.kind);
+                    let named = catch.on.is_empty() || catch.on.iter().any(|word| is_named(state, step, problem, word));
                     // A condition that cannot be evaluated catches nothing.
                     named && catch.when.as_ref().is_none_or(|when| when.eval_bool(&scope).unwrap_or(false))
                 });
@@ -85,6 +85,22 @@ fn find(rules: &Rules, state: &SagaState, step: StepAt, spent: bool, problem: &P
             ) => {}
         }
         at = owner;
+    }
+}
+
+/// A failure is caught by its type, and by what it left behind: `unknown` is every doubt, whether by silence
+/// or by an answer, and `refused` every refusal of a participant, also one that has a type of its own.
+fn is_named(state: &SagaState, step: StepAt, problem: &Problem, word: &str) -> bool {
+    let status = state.steps.get(&step).map(|at| at.status);
+    match word {
+        _ if word == problem.kind => true,
+        kind::UNKNOWN => status == Some(StepStatus::Ended(Outcome::Unknown)),
+        kind::REFUSED => {
+            problem.result.is_some()
+                && !kind::OURS.contains(&problem.kind.as_str())
+                && status != Some(StepStatus::Ended(Outcome::Unknown))
+        }
+        _ => false,
     }
 }
 
