@@ -36,6 +36,9 @@ fn every_type_is_described_and_has_an_example() {
     let registry = registry();
     let types: Vec<&str> = registry.types().map(EventType::as_str).collect();
     let expected = [
+        "customer.applied.v1",
+        "customer.onboarded.v1",
+        "customer.rejected.v1",
         "ops.dead_letter.v1",
         "ops.run_compensated.v1",
         "ops.run_parked.v1",

@@ -5,6 +5,7 @@ mod events;
 mod load;
 mod receiver;
 mod report;
+mod shapes;
 mod traces;
 mod usage;
 
@@ -47,6 +48,12 @@ pub struct Args {
     /// Measure what tracing costs instead: with every span sent to a receiver, against none.
     #[arg(long)]
     traces: bool,
+    /// Measure large sagas and many waiting runs instead.
+    #[arg(long)]
+    shapes: bool,
+    /// With --shapes: let so many runs finish first.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    finished: u64,
 }
 
 /// How the result is printed.
@@ -72,6 +79,12 @@ pub async fn run(args: Args, output: Output) -> Outcome {
     if args.traces {
         return tokio::select! {
             outcome = traces::measure(&args, output, &program) => outcome,
+            _ = tokio::signal::ctrl_c() => Err(Failure::new(Code::Interrupted, "interrupted; everything is stopped")),
+        };
+    }
+    if args.shapes {
+        return tokio::select! {
+            outcome = shapes::measure(&args, output, &program) => outcome,
             _ = tokio::signal::ctrl_c() => Err(Failure::new(Code::Interrupted, "interrupted; everything is stopped")),
         };
     }
