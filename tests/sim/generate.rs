@@ -44,7 +44,7 @@ pub fn spec(rng: &mut Rng) -> Spec {
             steps.push(Step { id, kind: Kind::Call(Call { undo: Undo::Unstated, ..Call::default() }) });
         }
         _ => {
-            if draw.rng.chance(200) {
+            if draw.rng.chance(300) {
                 let id = draw.id();
                 steps.push(Step { id, kind: Kind::Fail });
             }

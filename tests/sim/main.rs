@@ -11,6 +11,7 @@ mod gallery;
 mod generate;
 mod invariants;
 mod journal;
+mod many;
 mod nested;
 mod observe;
 #[cfg(feature = "planted")]

@@ -617,8 +617,13 @@ impl<P: Plan> World<P> {
 
     /// Tells what happened, line by line.
     pub fn story(&self) -> String {
-        self.seen.iter().map(|(at, seen)| line(*at, seen)).collect::<Vec<_>>().join("\n")
+        story(&self.seen)
     }
+}
+
+/// Tells what was seen, line by line.
+pub fn story(seen: &[(u64, Seen)]) -> String {
+    seen.iter().map(|(at, seen)| line(*at, seen)).collect::<Vec<_>>().join("\n")
 }
 
 fn attempt_of(reply: ReplyKind) -> Attempt {
