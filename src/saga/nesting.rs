@@ -35,17 +35,20 @@ pub fn advance(definition: &SagaDefinition, state: &mut SagaState, step: StepAt)
     if let Some(next) = block.nth(definition, definition.step(step.step).position + 1) {
         return state.agenda.add(Todo::Begin(next));
     }
-    if let Some(frame) = state.frames.get_mut(&block) {
-        frame.end = FrameEnd::Done;
+    let mut after = 0;
+    let owner = block.owner(definition);
+    if let Some(owner) = owner {
+        let nest = state.step_mut(owner).nest_mut();
+        after = nest.done;
+        nest.running = nest.running.saturating_sub(1);
+        nest.done += 1;
     }
-    match block.owner(definition) {
+    if let Some(frame) = state.frames.get_mut(&block) {
+        (frame.end, frame.after) = (FrameEnd::Done, after);
+    }
+    match owner {
         None => state.agenda.add(Todo::Finish),
-        Some(owner) => {
-            let nest = state.step_mut(owner).nest_mut();
-            nest.running = nest.running.saturating_sub(1);
-            nest.done += 1;
-            join(definition, state, owner);
-        }
+        Some(owner) => join(definition, state, owner),
     }
 }
 
@@ -75,6 +78,7 @@ pub fn begin_settling(
     };
     state.scopes.retain(|inner, state| !merged(inner, state));
     drop_wishes(state, |step| plan::contains(definition, scope, step));
+    reopen(definition, state, scope);
     if let ScopeAt::Step(step) = scope {
         let this = state.step_mut(step);
         this.error = Some(one.problem.clone());
@@ -91,6 +95,21 @@ pub fn begin_settling(
         state.agenda.remove(Todo::Join(owner));
     }
     look(definition, state, scope);
+}
+
+/// A branch that was done when enough others were: it counts as open until what it did is undone.
+fn reopen(definition: &SagaDefinition, state: &mut SagaState, scope: ScopeAt) {
+    let ScopeAt::Block(block) = scope else { return };
+    let Some(frame) = state.frames.get_mut(&block) else { return };
+    if frame.end != FrameEnd::Done {
+        return;
+    }
+    frame.end = FrameEnd::Open;
+    if let Some(owner) = block.owner(definition) {
+        let nest = state.step_mut(owner).nest_mut();
+        nest.done = nest.done.saturating_sub(1);
+        nest.running += 1;
+    }
 }
 
 /// Takes away what would begin something.

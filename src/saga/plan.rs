@@ -131,7 +131,7 @@ pub fn wants_join(definition: &SagaDefinition, state: &SagaState, owner: StepAt)
             }
             let open = nest.running;
             let decided = nest.done >= parallel.need || nest.done + open < parallel.need;
-            open == 0 || (decided && open_branches(definition, state, owner).next().is_some())
+            open == 0 || (decided && losers(definition, state, owner).next().is_some())
         }
         Action::For(rule) => {
             let count = nest.items.len() as u32;
@@ -151,19 +151,24 @@ pub fn wants_join(definition: &SagaDefinition, state: &SagaState, owner: StepAt)
     }
 }
 
-/// Returns the branches of a race that are open and not settling.
-pub fn open_branches<'a>(
+/// Returns the branches of a decided race that lose: what is open and not settling, and what was done when
+/// enough others were.
+pub fn losers<'a>(
     definition: &'a SagaDefinition,
     state: &'a SagaState,
     owner: StepAt,
 ) -> impl Iterator<Item = BlockAt> + 'a {
-    let branches = match &definition.step(owner.step).action {
-        Action::Parallel(parallel) => parallel.branches.as_slice(),
-        _ => &[],
+    let (branches, need) = match &definition.step(owner.step).action {
+        Action::Parallel(parallel) => (parallel.branches.as_slice(), parallel.need),
+        _ => (&[][..], 0),
     };
-    branches.iter().map(move |(_, block)| owner.part(*block)).filter(|block| {
-        state.frames.get(block).is_some_and(|frame| frame.end == FrameEnd::Open)
-            && !state.scopes.contains_key(&ScopeAt::Block(*block))
+    branches.iter().map(move |(_, block)| owner.part(*block)).filter(move |block| {
+        let loses = state.frames.get(block).is_some_and(|frame| match frame.end {
+            FrameEnd::Open => true,
+            FrameEnd::Done => frame.after >= need,
+            FrameEnd::Failed => false,
+        });
+        loses && !state.scopes.contains_key(&ScopeAt::Block(*block))
     })
 }
 

@@ -82,6 +82,8 @@ pub struct Frame {
     /// Place of the step last begun, from 0.
     pub at: Option<u32>,
     pub end: FrameEnd,
+    /// Lists beside it that were done before it was: the first ones of a race win.
+    pub after: u32,
     /// How far its undo has come.
     pub undo: Option<FrameUndo>,
 }

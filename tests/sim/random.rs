@@ -29,6 +29,7 @@ pub struct Chance {
     crash: u64,
     operate: u64,
     undo: u64,
+    twice: u64,
     /// Undos fail long enough to be exhausted.
     undo_broken: bool,
     crashes_left: u32,
@@ -40,7 +41,7 @@ impl Chance {
     pub fn draw(mut rng: Rng, faults: bool) -> Self {
         let mut rate = |max: u64| if faults && rng.chance(600) { rng.below(max) } else { 0 };
         let (refuse, lose, busy, late) = (rate(150), rate(300), rate(200), rate(150));
-        let (crash, operate, undo) = (rate(120), rate(80), rate(400));
+        let (crash, operate, undo, twice) = (rate(120), rate(80), rate(400), rate(100));
         let remedies_left = rng.below(6) as u32;
         let undo_broken = faults && rng.chance(100);
         Self {
@@ -52,6 +53,7 @@ impl Chance {
             crash,
             operate,
             undo,
+            twice,
             undo_broken,
             crashes_left: 6,
             operations_left: 3,
@@ -116,6 +118,9 @@ impl Plan for Chance {
     }
     fn early(&mut self) -> bool {
         self.rng.borrow_mut().chance(50)
+    }
+    fn twice(&mut self) -> bool {
+        self.rng.borrow_mut().chance(self.twice)
     }
     fn parked(&mut self, remedies: &[&str]) -> Option<Operation> {
         if self.remedies_left == 0 || remedies.is_empty() {

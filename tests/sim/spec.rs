@@ -38,7 +38,7 @@ pub enum Kind {
     Fail,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Call {
     pub undo: Undo,
     pub check: Check,

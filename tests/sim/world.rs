@@ -11,7 +11,8 @@ use backstitch::payload::Payload;
 use backstitch::problem::Problem;
 use backstitch::request::{Again, Answer, Attempt, Direction, Effect};
 use backstitch::saga::{
-    self, Command, Fact, Input, LockState, Operation, Rejected, Rules, SagaState, Start, StepAt, Timer, decide, evolve,
+    self, Activity, Command, Fact, Input, LockState, Operation, Rejected, Rules, SagaState, Start, StepAt, Timer,
+    decide, evolve,
 };
 use backstitch::time::{Span, Timestamp};
 use backstitch::trace_context::{SpanId, TraceContext, TraceId};
@@ -52,6 +53,10 @@ pub trait Plan {
     fn recorded(&mut self, _path: Option<&str>) {}
     /// Asked at every timer: the clock may be ahead of itself and fire it early.
     fn early(&mut self) -> bool {
+        false
+    }
+    /// Asked at every answer: it may come twice.
+    fn twice(&mut self) -> bool {
         false
     }
     /// Asked when a run is parked and nothing else is to come.
@@ -451,6 +456,13 @@ impl<P: Plan> World<P> {
                 }
                 let result = attempt_of(reply);
                 let path = step.path(&self.definition).into_owned();
+                let waited = self.state.as_ref().map(|state| state.step(step).activity);
+                if waited != Some(Activity::InFlight { direction, attempt }) {
+                    // It came twice: nobody waits for it.
+                    let again = self.give(Input::AttemptEnded { step, direction, attempt, result: Arc::new(result) });
+                    assert!(again.is_err(), "{path} took an answer that nobody waits for");
+                    return;
+                }
                 let effect = match result.effect {
                     Effect::Done => "done",
                     Effect::None => "none",
@@ -554,6 +566,9 @@ impl<P: Plan> World<P> {
         };
         let epoch = self.epoch;
         self.push(after, Event::Reply { epoch, step, direction, attempt, reply });
+        if self.plan.twice() {
+            self.push(after + 5, Event::Reply { epoch, step, direction, attempt, reply });
+        }
     }
 
     fn arrive_forward(&mut self, path: &str, key: &str, attempt: u32, proof: bool) -> (u64, ReplyKind) {

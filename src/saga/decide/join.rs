@@ -62,7 +62,7 @@ fn branches(
 ) -> Vec<Fact> {
     // Branches that are not needed, or cannot help any more, lose.
     let losers: Vec<BlockAt> =
-        if parallel.is_race() { plan::open_branches(definition, state, step).collect() } else { Vec::new() };
+        if parallel.is_race() { plan::losers(definition, state, step).collect() } else { Vec::new() };
     if !losers.is_empty() {
         let mut facts = Vec::new();
         for block in losers {
