@@ -1,14 +1,15 @@
 # Every target can be run on a fresh machine that has Rust; each says what it does before it does it.
 CARGO ?= cargo
 
-.PHONY: help demo test check bench nats jaeger promtool planted sim power-cuts damage fuzz soak
+.PHONY: help demo test check bench nats jaeger promtool planted sim exhaustive power-cuts damage fuzz soak
 
 help:
 	@echo 'make demo    find or fetch nats-server, build, show the product in a minute'
 	@echo 'make test    find or fetch nats-server, run every test'
 	@echo 'make check   formatting and lints'
 	@echo 'make bench   find or fetch nats-server, build for speed, measure (about two minutes)'
-	@echo 'make sim     random sagas and faults against the core: SIM_RUNS=100000 make sim'
+	@echo 'make sim     random sagas and faults against the core: SIM_RUNS=1000000 SIM_NESTED_RUNS=500000 make sim'
+	@echo 'make exhaustive  small sagas against every pair of faults, with a crash at every commit of each'
 	@echo 'make planted plant one mistake after the other into core, coordinator and journal; each must be found'
 	@echo 'make power-cuts  cut the power of the journal and of NATS: N=100 make power-cuts'
 	@echo 'make damage  damaged stores: N=10000 make damage'
@@ -46,7 +47,11 @@ test: nats
 
 sim:
 	@echo '==> simulation, optimised; SIM_SEED=n repeats one run and tells its story'
-	@SIM_RUNS=$${SIM_RUNS:-200000} $(CARGO) test --release --test sim runs_keep -- --nocapture
+	@SIM_RUNS=$${SIM_RUNS:-1000000} SIM_NESTED_RUNS=$${SIM_NESTED_RUNS:-500000} $(CARGO) test --release --test sim runs_keep -- --nocapture --test-threads 1
+
+exhaustive:
+	@echo '==> small sagas: every fault, every pair of faults, and a crash at every commit of each; SIM_SAGA=race takes one of them'
+	@SIM_EXHAUSTIVE=all $(CARGO) test --release --test sim every_fault_and_every_pair -- --nocapture
 
 planted:
 	@echo '==> planted mistakes: each is found within some seeds, about ten seconds, by the promise that is named'

@@ -486,6 +486,8 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
             let commands = stop_for(definition, state, *step, *direction);
             state.parking.retain(|wish| wish.step != *step);
             state.parkings += 1;
+            // At rest it needs a person in any case: what he does next shall not wait for a `resume` as well.
+            state.paused = false;
             state.parked = Some(Parked { step: *step, direction: *direction, reason: reason.clone(), since: at });
             commands
         }

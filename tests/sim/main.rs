@@ -5,6 +5,7 @@
 mod cells;
 #[path = "../it/counted.rs"]
 mod counted;
+mod exhaustive;
 mod frozen;
 mod fuzz;
 mod gallery;

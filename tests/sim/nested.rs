@@ -198,19 +198,24 @@ pub fn retold(case: &Case) -> (String, Vec<String>) {
     (world.story(), found)
 }
 
-/// What a broken promise looks like to the one who has to mend it.
-fn report(seed: u64, tree: &Tree, told: &Told) -> String {
-    let small = match shrunk(tree, &told.tape) {
+/// The smallest case that breaks the same promise, and its story.
+pub fn told_small(case: &Case) -> String {
+    match shrunk(&case.tree, &case.tape) {
         Some(small) => {
             let (story, found) = retold(&small);
-            format!("{small}\n{story}\n{}", found.join("\n"))
+            format!("\nsmaller:\n{small}\n{story}\n{}", found.join("\n"))
         }
-        None => "it does not come again from what was written down".to_owned(),
-    };
+        None => "\nit does not come again from what was written down".to_owned(),
+    }
+}
+
+/// What a broken promise looks like to the one who has to mend it.
+fn report(seed: u64, tree: &Tree, told: &Told) -> String {
     format!(
-        "seed {seed}\n{}\n{}\nsmaller:\n{small}\nrepeat it: SIM_SEED={seed} cargo test --test sim nested_runs -- --nocapture",
+        "seed {seed}\n{}\n{}\n{}\nrepeat it: SIM_SEED={seed} cargo test --test sim nested_runs -- --nocapture",
         tree.yaml(),
-        told.violations.join("\n")
+        told.violations.join("\n"),
+        told_small(&Case { tree: tree.clone(), tape: told.tape.clone() })
     )
 }
 

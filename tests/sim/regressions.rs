@@ -24,7 +24,20 @@ fn cases() -> Vec<(&'static str, Case)> {
         ),
         (
             "branches that have nothing to wait for end in one move: only one of them wins",
-            Case { tree: beside(&[Kind::Set, call.clone(), call], 1), tape: Vec::new() },
+            Case { tree: beside(&[Kind::Set, call.clone(), call.clone()], 1), tape: Vec::new() },
+        ),
+        (
+            "a paused run parks: what an operator does about it is done, and does not wait for a resume",
+            Case {
+                tree: Tree::of(vec![node("a", call.clone()), node("stop", Kind::Fail)]),
+                tape: (0..4)
+                    .map(|time| Thing::Fault(("undo", "a".to_owned(), time), Behaviour::LoseRequest))
+                    .chain([
+                        Thing::Operate(7, 5, Operation::Pause),
+                        Thing::Parked(0, Operation::Retry { new_key: false }),
+                    ])
+                    .collect(),
+            },
         ),
         (
             "an operator repeats two commands at once: each event has a place of its own in the outbox",

@@ -154,7 +154,6 @@ pub fn before(one: &[Part], other: &[Part]) -> bool {
 pub struct Placed {
     pub parts: Vec<Part>,
     pub call: Call,
-    pub handled: bool,
 }
 
 impl Tree {
@@ -209,8 +208,7 @@ fn place(steps: &[Node], prefix: &str, parts: &[Part], out: &mut BTreeMap<String
         let inside = format!("{path}/");
         match &node.kind {
             Kind::Call(call) => {
-                let handled = node.handled != Handled::No;
-                out.insert(path.clone(), Placed { parts: parts.clone(), call: call.clone(), handled });
+                out.insert(path.clone(), Placed { parts: parts.clone(), call: call.clone() });
             }
             Kind::For { concurrency, body, .. } => {
                 for item in 0..ITEMS {
