@@ -15,7 +15,7 @@ pub const CODES: &[(&str, &str, &str)] = &[
     ),
     (
         "S003",
-        "A limit: 1 MiB of text, 50,000 values in 64 levels, 5,000 steps, 12 lists inside each other, 4 `for` inside each other, 64 branches.",
+        "A limit: 1 MiB of text, 200,000 values in 64 levels, 5,000 steps, 12 lists inside each other, 4 `for` inside each other, 64 branches.",
         "Split the saga, or let a participant do more of the work.",
     ),
     ("S004", "A key stands twice in one mapping.", "Keep one of them. YAML readers differ in which one they take."),
@@ -142,7 +142,7 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "`compensate`, `fail`, a race, a timeout that fails or a `catch` without `keep` after the pivot.",
         "After the pivot the run only goes forward; remove it.",
     ),
-    ("S047", "A step behind a `fail`.", "It is never reached."),
+    ("S047", "A step behind a `fail`, or a `catch` behind one that takes every failure.", "It is never reached."),
     ("S048", "A pivot with a `compensate`.", "Remove one of them."),
     (
         "S049",
@@ -165,6 +165,11 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "S070",
         "Warning: `yes`, `no`, `on` or `off` as data is text in YAML 1.2.",
         "Quote it to say so, or write `true` or `false`.",
+    ),
+    (
+        "S071",
+        "Warning: a type in `on` that is nearly one of ours.",
+        "Ours are refused, unknown, timeout, cancelled, invalid_output, expression; a service's own may be anything.",
     ),
     (
         "S080",

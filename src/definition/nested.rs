@@ -10,8 +10,9 @@ use super::model::{
 use super::reader::{At, Map, listed, shorten};
 use super::step::Spot;
 use super::yaml::{Meaning, Node, Yaml};
-use crate::expression::Name;
+use crate::expression::{Name, suggest};
 use crate::id::StepId;
+use crate::problem::kind;
 
 /// Branches of one `parallel`: more is a list, which `for` is for.
 const BRANCHES_MAX: usize = 64;
@@ -145,9 +146,17 @@ impl Loader<'_> {
         let catch = self.reader.required(map, "a `try` step", "catch", help);
         let items = catch.and_then(|node| self.reader.list(node));
         let mut catches = Vec::new();
+        let mut takes_all = false;
         for item in items.unwrap_or_default() {
+            if takes_all {
+                let message = "this `catch` is never reached: the one before it takes every failure";
+                let span = self.reader.first_line(&item.span);
+                self.reader.find(Finding::new("S047", span, message).help("put it before that one"));
+            }
             let part = Part::Handler(catches.len() as u32);
-            catches.extend(self.catch(item, index, part, path, spot));
+            let catch = self.catch(item, index, part, path, spot);
+            takes_all |= catch.as_ref().is_some_and(|catch| catch.on.is_empty() && catch.when.is_none());
+            catches.extend(catch);
         }
         self.no_pivot = around;
         if let (Some([]), Some(node)) = (items, catch) {
@@ -161,7 +170,20 @@ impl Loader<'_> {
     fn catch(&mut self, node: &Node, index: StepIndex, part: Part, path: &str, spot: Spot) -> Option<Catch> {
         let map = self.reader.mapping(node, "a `catch`", &["on", "when", "as", "keep", "do"], &[])?;
         let on = match map.get("on") {
-            Some(node) => self.words(node, "`on`")?,
+            Some(node) => {
+                let words = self.words(node, "`on`")?;
+                for word in &words {
+                    // A service's own types may be anything; one that is nearly ours is a slip.
+                    if !kind::OURS.contains(&word.as_str())
+                        && let Some(near) = suggest(word, kind::OURS)
+                    {
+                        let message = format!("no failure of ours has the type `{word}`");
+                        let help = format!("did you mean `{near}`?");
+                        self.reader.find(Finding::new("S071", node.span.clone(), message).help(help).warning());
+                    }
+                }
+                words
+            }
             None => Vec::new(),
         };
         let keep = map.get("keep").map_or(Some(false), |node| self.reader.boolean(node, "`keep`"));

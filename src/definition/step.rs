@@ -6,7 +6,7 @@ use super::call::{FORWARD, default_key_place};
 use super::diagnostic::Finding;
 use super::file::Loader;
 use super::model::{
-    Action, Block, BlockIndex, Classify, Compensate, Idempotency, OnUnknown, Part, RetryPolicy, Step, StepIndex,
+    Action, Arm, Block, BlockIndex, Classify, Compensate, Idempotency, OnUnknown, Part, RetryPolicy, Step, StepIndex,
     UnknownElse, WaitFor,
 };
 use super::reader::{At, Map, listed, shorten};
@@ -125,9 +125,7 @@ impl Loader<'_> {
             let spot = Spot { last: spot.last && at + 1 == items.len(), ..spot };
             if let Some(index) = self.step(item, block, spot, prefix) {
                 let next = items.get(at + 1);
-                if let (Action::Fail(_), None, Some(next)) =
-                    (&self.steps[index as usize].action, &self.steps[index as usize].condition, next)
-                {
+                if let Some(next) = next.filter(|_| self.always_fails(index)) {
                     let message = "this step is never reached: the step before it fails the run";
                     let span = self.reader.first_line(&next.span);
                     self.reader.find(
@@ -137,6 +135,24 @@ impl Loader<'_> {
             }
         }
         block
+    }
+
+    /// True of a `fail`, and of a `switch` that fails whichever branch it takes.
+    fn always_fails(&self, index: StepIndex) -> bool {
+        let step = &self.steps[index as usize];
+        if step.condition.is_some() || step.optional || step.fallback.is_some() {
+            return false;
+        }
+        match &step.action {
+            Action::Fail(_) => true,
+            Action::Switch(arms) => {
+                let fails = |arm: &Arm| {
+                    self.blocks[arm.block as usize].steps.last().is_some_and(|last| self.always_fails(*last))
+                };
+                arms.iter().any(|arm| arm.when.is_none()) && arms.iter().all(fails)
+            }
+            _ => false,
+        }
     }
 
     fn step(&mut self, node: &Node, block: BlockIndex, spot: Spot, prefix: &str) -> Option<StepIndex> {

@@ -16,7 +16,7 @@ pub const FILE_BYTES_MAX: usize = 1024 * 1024;
 /// A switch in a switch with a body in a body has some twenty levels.
 pub const DEPTH_MAX: usize = 64;
 /// Nodes of a document, those that aliases repeat included. A file of 500 steps has about 15,000.
-pub const NODES_MAX: usize = 50_000;
+pub const NODES_MAX: usize = 200_000;
 
 /// Values that aliases repeat: a block of headers in each of some hundred steps.
 pub const REPEATED_MAX: usize = 5_000;

@@ -84,19 +84,23 @@ const OTHERS: &[(&str, &str)] = &[
 /// Measures and prints.
 pub async fn measure(args: &Args, output: Output, program: &Path) -> Outcome {
     let participants = Participants::start(program, &["--bench"], Lifetime::Bound).await?;
-    let workspace = Workspace::create("bench-shapes", &participants.addresses, "telemetry: { otlp: off }\n")
-        .and_then(|workspace| {
-            let folder = workspace.path().join("sagas");
-            for steps in [SMALL_STEPS, LARGE_STEPS] {
-                let name = format!("bench-{steps}");
-                std::fs::write(folder.join(format!("{name}.yaml")), calls(&name, steps))?;
-            }
-            for (name, text) in OTHERS {
-                std::fs::write(folder.join(format!("{name}.yaml")), text)?;
-            }
-            Ok(workspace)
-        })
-        .map_err(|error| Failure::new(Code::Failed, format!("cannot make a temporary folder: {error}")))?;
+    let workspace = Workspace::create(
+        "bench-shapes",
+        &participants.addresses,
+        "telemetry: { otlp: off }\napi: { rate: 1000000/s }\n",
+    )
+    .and_then(|workspace| {
+        let folder = workspace.path().join("sagas");
+        for steps in [SMALL_STEPS, LARGE_STEPS] {
+            let name = format!("bench-{steps}");
+            std::fs::write(folder.join(format!("{name}.yaml")), calls(&name, steps))?;
+        }
+        for (name, text) in OTHERS {
+            std::fs::write(folder.join(format!("{name}.yaml")), text)?;
+        }
+        Ok(workspace)
+    })
+    .map_err(|error| Failure::new(Code::Failed, format!("cannot make a temporary folder: {error}")))?;
     let options = ["--data", "data"];
     let mut orchestrator = Orchestrator::prepare(program, workspace.path(), "dev", &options, Lifetime::Bound)?;
     let outcome = all(args, output, &mut orchestrator).await;
