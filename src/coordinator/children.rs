@@ -110,7 +110,7 @@ impl Shard {
         let (Some(parent), Some(end)) = (&run.state.begun.parent_run, run.state.end) else { return };
         let end = match end {
             Final::Completed => ChildEnd::Completed { output: run.state.output.clone() },
-            Final::Compensated => ChildEnd::Compensated { problem: run.state.error.clone() },
+            Final::Compensated => ChildEnd::Compensated { problem: run.state.error.as_deref().cloned() },
         };
         self.router.send(parent.run, ended_input(parent, end));
     }
@@ -198,7 +198,7 @@ impl Shard {
         let facts = vec![Fact::RunStarted(Box::new(begun))];
         let moved = carry_on(&rules, &mut state, facts, now, GoOn::Yes);
         self.shared.open_runs.fetch_add(1, Ordering::Relaxed);
-        self.runs.insert(id, Run::new(Arc::clone(&definition), state, 1));
+        self.runs.insert(id, Box::new(Run::new(Arc::clone(&definition), state, 1)));
         self.commit(id, moved, now, None, None, None);
     }
 

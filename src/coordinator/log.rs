@@ -112,7 +112,7 @@ fn told(of: &Run, fact: &Fact, at: Timestamp) {
         }
         Fact::RunEnded { completed: true, .. } => debug!(run, saga, correlation_id, trace_id, "a run has completed"),
         Fact::RunEnded { completed: false, .. } => {
-            let error = words(of.state.error.as_ref());
+            let error = words(of.state.error.as_deref());
             info!(run, saga, error, correlation_id, trace_id, "a run was compensated");
         }
         _ => {}

@@ -31,7 +31,7 @@ pub fn view(run: &Run, locks: &Locks) -> RunView {
         linked_traces: (2..=state.trace.number).map(|part| trace_part(begun, part).trace_id.to_string()).collect(),
         input: begun.input.clone(),
         output: state.output.clone(),
-        error: state.error.clone().or_else(|| parked_problem(state)),
+        error: state.error.as_deref().cloned().or_else(|| parked_problem(state)),
         others: state.others.clone(),
         incomplete: state.incomplete,
         parked: state.parked.as_ref().map(|parked| ParkedView {
@@ -55,7 +55,7 @@ pub fn view(run: &Run, locks: &Locks) -> RunView {
 fn parked_problem(state: &SagaState) -> Option<crate::problem::Problem> {
     let parked = state.parked.as_ref()?;
     let at = state.step(parked.step);
-    at.error.clone().or_else(|| at.undo.last_problem.clone())
+    at.error.as_deref().or(at.undo.last_problem.as_deref()).cloned()
 }
 
 fn waiting_for(definition: &SagaDefinition, state: &SagaState, locks: &Locks) -> Option<String> {
@@ -151,15 +151,15 @@ fn step(definition: &SagaDefinition, state: &SagaState, index: StepAt) -> StepVi
         attempts: at.attempts_used,
         key: at.key_sent(),
         output: at.output.clone(),
-        error: at.error.clone().or_else(|| match at.status {
-            StepStatus::Begun => at.last_problem.clone(),
+        error: at.error.as_deref().cloned().or_else(|| match at.status {
+            StepStatus::Begun => at.last_problem.as_deref().cloned(),
             StepStatus::NotStarted | StepStatus::Skipped(_) | StepStatus::Ended(_) | StepStatus::Withdrawn => None,
         }),
         undo: undo.map(|status| UndoView {
             status: status.to_owned(),
             attempts: at.undo.attempts_used,
             key: at.undo.key.map(|key| key.to_string()),
-            error: at.undo.last_problem.clone(),
+            error: at.undo.last_problem.as_deref().cloned(),
         }),
         started_at: at.started_at.map(|at| at.to_string()),
         ended_at: at.ended_at.map(|at| at.to_string()),
@@ -254,7 +254,7 @@ fn open_summary(run: &Run) -> RunSummary {
         trace_id: begun.trace.trace_id.to_string(),
         incomplete: state.incomplete,
         step: at.map(|at| at.path(definition).into_owned()),
-        error: state.error.clone().or_else(|| parked_problem(state)).map(|problem| problem.title),
+        error: state.error.as_deref().cloned().or_else(|| parked_problem(state)).map(|problem| problem.title),
         started_at: state.started_at.to_string(),
         ended_at: state.ended_at.map(|at| at.to_string()),
     }

@@ -203,7 +203,7 @@ pub struct Shard {
     pub(super) shared: Arc<Shared>,
     pub(super) router: Router,
     inbox: mpsc::UnboundedReceiver<Message>,
-    pub(super) runs: HashMap<RunId, Run>,
+    pub(super) runs: HashMap<RunId, Box<Run>>,
     timers: Timers,
     commits: FuturesUnordered<BoxFuture<'static, Pending>>,
     /// Repeated starts of a run whose own start is not durable yet.
@@ -314,7 +314,7 @@ impl Shard {
                 }
             }
             Message::List { filter, reply } => {
-                let _ = reply.send(render::list_open(self.runs.values(), &filter));
+                let _ = reply.send(render::list_open(self.runs.values().map(Box::as_ref), &filter));
             }
             Message::Counts { reply } => {
                 let (timers, timers_due) = self.timers.count(self.shared.clock.now());
@@ -378,7 +378,7 @@ impl Shard {
             return;
         };
         self.shared.open_runs.fetch_add(1, Ordering::Relaxed);
-        self.runs.insert(id, Run::new(Arc::clone(&definition), state, 1));
+        self.runs.insert(id, Box::new(Run::new(Arc::clone(&definition), state, 1)));
         self.repeated.insert(id, Vec::new());
         self.commit(id, moved, now, inbox, None, Some(reply));
     }
@@ -389,7 +389,7 @@ impl Shard {
         let epoch = run.epoch;
         let in_flight = run.state.active.iter().any(|step| run.state.step(*step).in_flight());
         self.shared.open_runs.fetch_add(1, Ordering::Relaxed);
-        self.runs.insert(id, run);
+        self.runs.insert(id, Box::new(run));
         for command in commands {
             // Attempts were cut off with the process before: the core decides what follows.
             match command {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::active::Active;
 use super::agenda::{Agenda, Todo};
 use super::at::{BlockAt, StepAt};
 use super::command::{Command, Timer, timers};
@@ -36,7 +37,7 @@ pub fn begin(definition: &SagaDefinition, begun: &RunStarted, at: Timestamp) -> 
         steps: BTreeMap::new(),
         frames: BTreeMap::new(),
         scopes: BTreeMap::new(),
-        active: BTreeSet::new(),
+        active: Active::default(),
         expiries: BTreeMap::new(),
         agenda: Agenda::default(),
         cursor: None,
@@ -144,7 +145,7 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
                     // Nobody waits any more for what did not come.
                     Part::OnTimeout => commands.extend(rest(definition, state, owner)),
                     Part::Fallback => {
-                        let error = state.step(owner).error.clone();
+                        let error = state.step(owner).error.as_deref().cloned();
                         state.step_mut(owner).nest_mut().caught = error;
                     }
                     Part::Root | Part::Arm(_) | Part::Branch(_) | Part::Item | Part::Body | Part::Handler(_) => {}
@@ -194,13 +195,13 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
                     this.attempts_used += 1;
                     let before = this.in_doubt && !planted::is("forget_maybe");
                     this.in_doubt = !proof && (before || *effect == Effect::Maybe);
-                    this.last_problem.clone_from(problem);
+                    this.last_problem = problem.clone().map(Box::new);
                 }
                 Direction::Check => this.check.attempts_used += 1,
                 Direction::Compensate => {
                     this.undo.attempts_used += 1;
                     this.undo.refusals += u32::from(*refused);
-                    this.undo.last_problem.clone_from(problem);
+                    this.undo.last_problem = problem.clone().map(Box::new);
                 }
             }
             match fate {
@@ -293,11 +294,11 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
             match direction {
                 Direction::Forward | Direction::Check => {
                     this.attempts_used += 1;
-                    this.last_problem.clone_from(problem);
+                    this.last_problem = problem.clone().map(Box::new);
                 }
                 Direction::Compensate => {
                     this.undo.attempts_used += 1;
-                    this.undo.last_problem.clone_from(problem);
+                    this.undo.last_problem = problem.clone().map(Box::new);
                 }
             }
             let mut commands = rest(definition, state, *step);
@@ -354,14 +355,14 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
             let commands = step_ended(definition, state, *step, *outcome, at);
             let this = state.step_mut(*step);
             this.output = not_null(output);
-            this.error.clone_from(failure);
+            this.error = failure.clone().map(Box::new);
             match (mode, failure) {
                 (Mode::Forward, Some(_)) => state.agenda.add(Todo::Failed(*step)),
                 (Mode::Forward, None) => nesting::advance(definition, state, *step),
                 (Mode::Settling { .. } | Mode::Undo, failure) => {
                     if state.phase != Phase::Forward
                         && let Some(problem) = failure
-                        && state.error.as_ref() != Some(problem)
+                        && state.error.as_deref() != Some(problem)
                     {
                         state.others.push(problem.clone());
                     }
@@ -435,7 +436,7 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
             state.phase = Phase::Settling;
             state.cause = Some(*cause);
             state.settle_retries = *cause == SettleCause::Failed && !cancel;
-            state.error.get_or_insert_with(|| problem.clone());
+            state.error.get_or_insert_with(|| Box::new(problem.clone()));
             state.deadline_passed |= *cause == SettleCause::Deadline;
             nesting::settle_run(definition, state);
             let mut commands = cancel_children(definition, state, None);
@@ -570,7 +571,8 @@ pub fn begin_undo(definition: &SagaDefinition, begun: &RunStarted, child: &SagaS
         ..child.clone()
     };
     state.error.get_or_insert_with(|| {
-        crate::problem::Problem::new(crate::problem::kind::CANCELLED, "the run that this one was a child of is undone")
+        let title = "the run that this one was a child of is undone";
+        Box::new(crate::problem::Problem::new(crate::problem::kind::CANCELLED, title))
     });
     if undo_walk::begin_block(definition, &mut state, BlockAt::ROOT) {
         state.agenda.add(Todo::Finish);

@@ -6,6 +6,7 @@
 //! commands. After a restart rebuild the state with [`evolve`], give [`Input::Restarted`], and start
 //! from [`outstanding`].
 
+mod active;
 mod agenda;
 mod at;
 mod backoff;
@@ -23,6 +24,7 @@ mod state;
 mod trace_part;
 mod undo_walk;
 
+pub use active::Active;
 pub use at::{BlockAt, Items, StepAt};
 pub use command::{Command, Timer, outstanding};
 pub use decide::{decide, start};

@@ -81,7 +81,7 @@ pub fn begin_settling(
     reopen(definition, state, scope);
     if let ScopeAt::Step(step) = scope {
         let this = state.step_mut(step);
-        this.error = Some(one.problem.clone());
+        this.error = Some(Box::new(one.problem.clone()));
         if this.status == StepStatus::Begun {
             this.status = StepStatus::Ended(Outcome::Done);
         }
@@ -133,7 +133,7 @@ fn stop(definition: &SagaDefinition, state: &mut SagaState, inside: impl Fn(&Tod
             // A second failure that nobody dealt with.
             Todo::Failed(step) => {
                 let error = state.step(step).error.clone();
-                state.others.extend(error);
+                state.others.extend(error.map(|error| *error));
             }
             // Between two rounds or pages, or about to be repeated: it has ended where it is.
             Todo::Begin(step) if state.step(step).status == StepStatus::Begun => {
@@ -167,7 +167,8 @@ pub fn begin_clearing(definition: &SagaDefinition, state: &mut SagaState, step: 
     let problem = state
         .step(step)
         .error
-        .clone()
+        .as_deref()
+        .cloned()
         .unwrap_or_else(|| crate::problem::Problem::new(crate::problem::kind::UNKNOWN, "the outcome is unknown"));
     let scope = Scope {
         phase: ScopePhase::Undo,

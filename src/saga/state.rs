@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 use smallvec::SmallVec;
 use uuid::Uuid;
 
+use super::active::Active;
 use super::agenda::Agenda;
 use super::at::{BlockAt, StepAt};
 use super::fact::{ChildRun, Outcome, RunStarted, ScopeAt, SettleCause, SkipReason, UndoEnd, Wanted};
@@ -35,7 +36,7 @@ pub struct SagaState {
     /// Scopes inside the run that do not go forward any more.
     pub scopes: BTreeMap<ScopeAt, Scope>,
     /// Steps that something is being done for, or that wait for something.
-    pub active: BTreeSet<StepAt>,
+    pub active: Active,
     /// When the `timeout.total` of steps with others inside is over.
     pub expiries: BTreeMap<StepAt, Timestamp>,
     /// What is to be decided next.
@@ -48,7 +49,7 @@ pub struct SagaState {
     /// While it settles, attempts go on to their end.
     pub settle_retries: bool,
     /// The first failure: `$error`.
-    pub error: Option<Problem>,
+    pub error: Option<Box<Problem>>,
     pub others: Vec<Problem>,
     /// Why the run is to park, in the order that it came up.
     pub parking: Vec<ParkingWish>,
@@ -240,7 +241,7 @@ pub struct StepState {
     /// What the last attempt said about another one.
     pub again: bool,
     pub retry_at: Option<Timestamp>,
-    pub last_problem: Option<Problem>,
+    pub last_problem: Option<Box<Problem>>,
     /// The `switch` arm taken.
     pub arm: Option<u32>,
     /// Round of a `poll` or page of a `paginate`, from 1.
@@ -262,7 +263,7 @@ pub struct StepState {
     /// Its `timeout.total` is over.
     pub expired: bool,
     pub output: Option<Payload>,
-    pub error: Option<Problem>,
+    pub error: Option<Box<Problem>>,
     pub check: CheckState,
     pub undo: UndoState,
     pub started_at: Option<Timestamp>,
@@ -381,7 +382,7 @@ pub struct UndoState {
     /// Refusals since the counters were fresh: the second one exhausts the undo.
     pub refusals: u32,
     pub first_attempt_at: Option<Timestamp>,
-    pub last_problem: Option<Problem>,
+    pub last_problem: Option<Box<Problem>>,
     pub wanted: Option<Arc<Wanted>>,
     pub child: Option<Arc<ChildRun>>,
 }

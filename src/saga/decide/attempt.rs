@@ -113,7 +113,7 @@ pub fn ask(
 pub fn ask_deferred(rules: &Rules, state: &SagaState, step: StepAt, now: Timestamp) -> Vec<Fact> {
     let (rule, at) = (rules.definition.step(step.step), state.step(step));
     match &rule.on_unknown.check {
-        Some(check) => ask(rules, state, step, check, at.again, at.last_problem.as_ref(), now),
+        Some(check) => ask(rules, state, step, check, at.again, at.last_problem.as_deref(), now),
         None => vec![given_up(rules.definition, state, step)],
     }
 }
@@ -157,7 +157,15 @@ pub fn check_ended(rules: &Rules, state: &SagaState, step: StepAt, result: &Atte
                     ended(Fate::Over { again: false }, None),
                     Fact::CheckEnded { step, happened: Some(false), conclusive: check.conclusive, problem: None },
                 ];
-                facts.extend(after_doubt(rules, state, step, at.again, check.conclusive, at.last_problem.clone(), now));
+                facts.extend(after_doubt(
+                    rules,
+                    state,
+                    step,
+                    at.again,
+                    check.conclusive,
+                    at.last_problem.as_deref().cloned(),
+                    now,
+                ));
                 return facts;
             }
             Err(error) => problem = Some(super::failed_expression(rules, step, &error)),
@@ -174,7 +182,7 @@ pub fn check_ended(rules: &Rules, state: &SagaState, step: StepAt, result: &Atte
         ended(Fate::Over { again: false }, problem.clone()),
         Fact::CheckEnded { step, happened: None, conclusive: false, problem },
     ];
-    facts.extend(after_doubt(rules, state, step, at.again, false, at.last_problem.clone(), now));
+    facts.extend(after_doubt(rules, state, step, at.again, false, at.last_problem.as_deref().cloned(), now));
     facts
 }
 

@@ -109,7 +109,8 @@ pub fn failed(rules: &Rules, state: &SagaState, step: StepAt, now: Timestamp) ->
     let problem = state
         .step(step)
         .error
-        .clone()
+        .as_deref()
+        .cloned()
         .unwrap_or_else(|| Problem::new(kind::UNKNOWN, "the step failed").at(&step.path(rules.definition)));
     fail(rules, state, step, problem, false, now)
 }

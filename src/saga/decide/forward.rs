@@ -27,7 +27,8 @@ pub fn given_up(definition: &SagaDefinition, state: &SagaState, step: StepAt) ->
     let word = if at.in_doubt { kind::UNKNOWN } else { kind::REFUSED };
     let failure = at
         .last_problem
-        .clone()
+        .as_deref()
+        .cloned()
         .unwrap_or_else(|| Problem::new(word, "the attempt was cut off"))
         .at(&step.path(definition));
     ended(step, outcome, None, Some(failure))

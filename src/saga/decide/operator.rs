@@ -63,7 +63,7 @@ pub fn decide(rules: &Rules, state: &SagaState, operation: Operation, now: Times
                 // Known to be not done: it stays parked, and `retry` sends it again.
                 Direction::Compensate => vec![acted],
                 Direction::Forward | Direction::Check => {
-                    let problem = state.step(step).error.clone().unwrap_or_else(|| {
+                    let problem = state.step(step).error.as_deref().cloned().unwrap_or_else(|| {
                         Problem::new(kind::REFUSED, "resolved by an operator as not done")
                             .at(&step.path(rules.definition))
                     });

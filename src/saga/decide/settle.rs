@@ -73,7 +73,12 @@ fn cut_short(definition: &SagaDefinition, state: &SagaState, step: StepAt, cance
         Activity::AskPending => vec![given_up(definition, state, step)],
         Activity::RetryAt { direction: Direction::Check, .. } if cancel => vec![
             Fact::CheckEnded { step, happened: None, conclusive: false, problem: None },
-            Fact::StepEnded { step, outcome: Outcome::Unknown, output: None, failure: at.last_problem.clone() },
+            Fact::StepEnded {
+                step,
+                outcome: Outcome::Unknown,
+                output: None,
+                failure: at.last_problem.as_deref().cloned(),
+            },
         ],
         // Tried to their end; the undo of a handled step finishes first; an attempt in flight is awaited.
         Activity::RetryAt { .. }
