@@ -31,6 +31,25 @@ pub const ALL: &[&str] = &[
     "replay_forgets_attempts",
 ];
 
+/// Mistakes of the core about steps inside steps.
+pub const NESTED: &[&str] = &[
+    "loser_is_not_undone",
+    "every_branch_that_ends_wins",
+    "failed_branch_is_not_undone",
+    "first_branch_ends_it_all",
+    "branch_is_undone_forwards",
+    "parts_are_undone_together",
+    "what_is_inside_is_not_undone",
+    "last_item_is_not_undone",
+    "one_item_more_beside",
+    "one_failure_more_is_tolerated",
+    "tolerated_unknown_is_left",
+    "catch_without_undo",
+    "keep_keeps_nothing",
+    "inner_undo_beside_an_attempt",
+    "repeats_share_a_place",
+];
+
 /// Mistakes of the coordinator: what leaves before it is durable, what a restart forgets, what is lost.
 pub const COORDINATOR: &[&str] = &[
     "call_before_commit",

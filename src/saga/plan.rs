@@ -98,6 +98,9 @@ pub fn todo_in(definition: &SagaDefinition, scope: ScopeAt, todo: Todo) -> bool 
 #[must_use]
 pub fn quiet(definition: &SagaDefinition, state: &SagaState, scope: ScopeAt) -> bool {
     let inside = |at: &StepAt| contains(definition, scope, *at);
+    if planted::is("inner_undo_beside_an_attempt") {
+        return true;
+    }
     !state.active.iter().any(inside)
         && !state.scopes.iter().any(|(inner, one)| {
             *inner != scope && one.phase == ScopePhase::Undo && scope_contains(definition, scope, *inner)
@@ -127,7 +130,7 @@ pub fn wants_join(definition: &SagaDefinition, state: &SagaState, owner: StepAt)
         Action::Parallel(parallel) => {
             let branches = parallel.branches.len() as u32;
             if !parallel.is_race() {
-                return nest.done == branches;
+                return nest.done == branches || (planted::is("first_branch_ends_it_all") && nest.done > 0);
             }
             let open = nest.running;
             let decided = nest.done >= parallel.need || nest.done + open < parallel.need;
@@ -165,7 +168,7 @@ pub fn losers<'a>(
     branches.iter().map(move |(_, block)| owner.part(*block)).filter(move |block| {
         let loses = state.frames.get(block).is_some_and(|frame| match frame.end {
             FrameEnd::Open => true,
-            FrameEnd::Done => frame.after >= need,
+            FrameEnd::Done => frame.after >= need && !planted::is("every_branch_that_ends_wins"),
             FrameEnd::Failed => false,
         });
         loses && !state.scopes.contains_key(&ScopeAt::Block(*block))
@@ -199,6 +202,9 @@ pub fn undo_need(definition: &SagaDefinition, state: &SagaState, at: StepAt) -> 
         .find(|(_, scope)| scope.phase == ScopePhase::Undo)
         .map(|(_, scope)| !scope.undo);
     if clearing == Some(true) && outcome != Outcome::Unknown {
+        return UndoNeed::Nothing;
+    }
+    if clearing == Some(true) && planted::is("tolerated_unknown_is_left") {
         return UndoNeed::Nothing;
     }
     let on_refused = match &rule.compensate {

@@ -20,7 +20,8 @@ pub fn begin_block(definition: &SagaDefinition, state: &mut SagaState, block: Bl
 
 /// Goes on with the undo of a list. True when it is through.
 fn go_on_in_block(definition: &SagaDefinition, state: &mut SagaState, block: BlockAt) -> bool {
-    let forwards = planted::is("undo_in_forward_order");
+    let in_branch = matches!(definition.block(block.block).part, Part::Branch(_));
+    let forwards = planted::is("undo_in_forward_order") || (in_branch && planted::is("branch_is_undone_forwards"));
     loop {
         let Some(frame) = state.frames.get_mut(&block) else { return true };
         let Some(undo) = &mut frame.undo else { return true };
@@ -51,6 +52,8 @@ pub fn begin_step(definition: &SagaDefinition, state: &mut SagaState, step: Step
         return true;
     }
     let (parts_left, items_left) = at.nest.as_ref().map_or((0, 0), |nest| (nest.entered.len() as u32, nest.launched));
+    let parts_left = if planted::is("what_is_inside_is_not_undone") { 0 } else { parts_left };
+    let items_left = items_left.saturating_sub(u32::from(planted::is("last_item_is_not_undone")));
     at.walk = Some(Walk { parts_left, items_left, running: 0, own: false });
     go_on_in_step(definition, state, step)
 }
@@ -65,7 +68,8 @@ fn go_on_in_step(definition: &SagaDefinition, state: &mut SagaState, step: StepA
             .and_then(|last| state.step(step).nest.as_ref().and_then(|nest| nest.entered.get(last as usize)).copied());
         if let Some(block) = part {
             // Branches are undone side by side; other parts one after the other, the last one first.
-            let beside = matches!(definition.block(block).part, Part::Branch(_));
+            let beside =
+                matches!(definition.block(block).part, Part::Branch(_)) || planted::is("parts_are_undone_together");
             if walk.running > 0 && !beside {
                 return false;
             }

@@ -14,7 +14,7 @@ fn beside(branches: &[Kind], wanted: usize) -> Tree {
     Tree::of(vec![node("both", Kind::Parallel { branches, wanted, cancel: false })])
 }
 
-fn cases() -> Vec<(&'static str, Case)> {
+pub fn cases() -> Vec<(&'static str, Case)> {
     let call = Kind::Call(Call::default());
     let lost = |path: &str| Thing::Fault(("forward", path.to_owned(), 0), Behaviour::LoseRequest);
     vec![

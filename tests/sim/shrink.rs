@@ -69,6 +69,9 @@ fn trees(tree: &Tree) -> Vec<Tree> {
     if tree.timeout.is_some() {
         trees.push(Tree { timeout: None, ..tree.clone() });
     }
+    if tree.lock {
+        trees.push(Tree { lock: false, ..tree.clone() });
+    }
     trees.extend(lists(&tree.steps).into_iter().map(|steps| Tree { steps, ..tree.clone() }));
     trees
 }

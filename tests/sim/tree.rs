@@ -14,6 +14,7 @@ pub struct Tree {
     pub steps: Vec<Node>,
     /// Milliseconds.
     pub timeout: Option<u64>,
+    pub lock: bool,
     /// Attempts of a call, in all.
     pub attempts: u32,
 }
@@ -158,7 +159,7 @@ pub struct Placed {
 
 impl Tree {
     pub fn of(steps: Vec<Node>) -> Self {
-        Self { steps, timeout: None, attempts: 3 }
+        Self { steps, timeout: None, lock: false, attempts: 3 }
     }
 
     /// Every call by path, once for each item that is gone through.
@@ -193,6 +194,9 @@ impl Tree {
         );
         if let Some(timeout) = self.timeout {
             let _ = writeln!(text, "timeout: {timeout}ms");
+        }
+        if self.lock {
+            text.push_str("lock: order/${ $input.order }\n");
         }
         text.push_str("steps:\n");
         write_list(&mut text, &self.steps, 2);

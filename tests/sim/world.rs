@@ -25,6 +25,8 @@ use super::spec::Spec;
 /// When every simulation begins: 2023-11-14T22:13:20Z.
 pub const EPOCH_MS: u64 = 1_700_000_000_000;
 const LATENCY_MS: u64 = 10;
+/// Somebody else holds it so long.
+const LOCK_MS: u64 = 300;
 const TIMEOUT_MS: u64 = 1_000;
 const RESTART_MS: u64 = 500;
 /// No simulated run needs more; one that does never comes to rest.
@@ -496,7 +498,7 @@ impl<P: Plan> World<P> {
             }
             Command::AcquireLock { .. } => {
                 if matches!(self.state.as_ref().map(|state| &state.lock), Some(LockState::Wanted { .. })) {
-                    self.push(LATENCY_MS, Event::Lock { epoch });
+                    self.push(LOCK_MS, Event::Lock { epoch });
                 }
             }
             Command::ReleaseLock { .. } => {}

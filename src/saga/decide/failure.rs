@@ -50,7 +50,8 @@ fn find(rules: &Rules, state: &SagaState, step: StepAt, spent: bool, problem: &P
                     matches!(scope, ScopeAt::Block(one) if one.block == block.block
                         && one.owner(definition) == Some(owner))
                 });
-                if failed + (failing.count() as u32) < rule.tolerate.of(items) {
+                let one_more = u32::from(planted::is("one_failure_more_is_tolerated"));
+                if failed + (failing.count() as u32) < rule.tolerate.of(items) + one_more {
                     return (Handler::Item(block), cancel);
                 }
             }
@@ -186,8 +187,11 @@ fn fail(rules: &Rules, state: &SagaState, step: StepAt, problem: Problem, cancel
         }
         Handler::Own(own) => settle_in(ScopeAt::Step(own), false, None),
         Handler::Item(block) => settle_in(ScopeAt::Block(block), false, None),
-        Handler::Branch(block) => settle_in(ScopeAt::Block(block), true, None),
-        Handler::Catch { body, catch, keep } => settle_in(ScopeAt::Block(body), !keep, Some(catch)),
+        Handler::Branch(block) => settle_in(ScopeAt::Block(block), !planted::is("failed_branch_is_not_undone"), None),
+        Handler::Catch { body, catch, keep } => {
+            let undo = (!keep || planted::is("keep_keeps_nothing")) && !planted::is("catch_without_undo");
+            settle_in(ScopeAt::Block(body), undo, Some(catch))
+        }
         Handler::Run => {
             if rule.after_pivot {
                 return park(format!("a step behind the pivot failed: {}", problem.title));

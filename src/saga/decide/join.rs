@@ -72,7 +72,7 @@ fn branches(
                 from: None,
                 cause: SettleCause::Lost,
                 problem,
-                undo: true,
+                undo: !crate::planted::is("loser_is_not_undone"),
                 catch: None,
                 cancel: true,
             };
@@ -100,7 +100,8 @@ fn items(definition: &SagaDefinition, state: &SagaState, step: StepAt, rule: &Fo
     let count = nest.items.len() as u32;
     let item = |at: u32| BlockAt { block: rule.block, items: step.items.inner(at) };
     if nest.launched < count {
-        let free = rule.concurrency.saturating_sub(nest.running);
+        let one_more = u32::from(crate::planted::is("one_item_more_beside"));
+        let free = (rule.concurrency + one_more).saturating_sub(nest.running);
         let until = count.min(nest.launched.saturating_add(free));
         return (nest.launched..until).map(|at| Fact::BlockEntered { block: item(at) }).collect();
     }
