@@ -278,7 +278,7 @@ impl Shard {
     fn take(&mut self, message: Message) {
         match message {
             Message::Start(start) => self.start(*start),
-            Message::Adopt(run) => self.adopt(*run),
+            Message::Adopt(run) => self.adopt(run),
             Message::Input { run, input, reply } => {
                 if let Input::AttemptEnded { .. } = &input {
                     self.attempts_in_flight -= 1;
@@ -383,13 +383,13 @@ impl Shard {
         self.commit(id, moved, now, inbox, None, Some(reply));
     }
 
-    fn adopt(&mut self, run: Run) {
+    fn adopt(&mut self, run: Box<Run>) {
         let id = run.id();
         let commands = saga::outstanding(&run.state);
         let epoch = run.epoch;
         let in_flight = run.state.active.iter().any(|step| run.state.step(*step).in_flight());
         self.shared.open_runs.fetch_add(1, Ordering::Relaxed);
-        self.runs.insert(id, Box::new(run));
+        self.runs.insert(id, run);
         for command in commands {
             // Attempts were cut off with the process before: the core decides what follows.
             match command {

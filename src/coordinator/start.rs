@@ -265,7 +265,7 @@ fn adopt(
                 if run.state.begun.parent_run.is_some() && run.state.end.is_some() {
                     children.insert(run.id(), run.state.clone());
                 }
-                runs.push(run);
+                runs.push(Box::new(run));
             }
             Err(why) => {
                 tracing::error!(run = %id, error = why, "a run cannot be read back; it is left as it is");
@@ -273,7 +273,7 @@ fn adopt(
             }
         }
     }
-    runs.sort_by_key(recovery::lock_order);
+    runs.sort_by_key(|run| recovery::lock_order(run));
     // All of them queue before the first one moves, so that nobody overtakes a holder.
     for run in &runs {
         match &run.state.lock {
@@ -286,17 +286,17 @@ fn adopt(
     runs.iter().for_each(|run| shared.notices.still_parked(run));
     let resumed = runs.len();
     // Events since the oldest run began that may wait for one count for it.
-    let waits = |run: &&Run| run.state.end.is_none() && !awaited(&run.definition).is_empty();
+    let waits = |run: &&Box<Run>| run.state.end.is_none() && !awaited(&run.definition).is_empty();
     let waiting_since = runs.iter().filter(waits).map(|run| run.state.started_at).min();
     shared.correlator.expect(runs.iter().flat_map(|run| awaited(&run.definition)));
     // A child whose root has gone is held no longer.
-    let open: HashSet<RunId> = runs.iter().map(Run::id).collect();
+    let open: HashSet<RunId> = runs.iter().map(|run| run.id()).collect();
     for run in &mut runs {
         run.release_wanted = run.state.begun.parent_run.as_ref().is_some_and(|parent| !open.contains(&parent.root));
     }
     for run in runs {
         failpoint::hit("recovery.adopting");
-        router.send(run.id(), Message::Adopt(Box::new(run)));
+        router.send(run.id(), Message::Adopt(run));
     }
     failpoint::hit("recovery.adopted");
     (resumed, quarantine, waiting_since)
