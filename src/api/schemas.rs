@@ -77,6 +77,7 @@ pub fn all() -> Value {
         "Saga": object(json!({
             "name": text(), "version": whole(), "summary": maybe_text(), "file": text(), "fingerprint": text(),
             "events": list(text()), "steps": list(text()),
+            "schedules": list(object(json!({ "rhythm": text(), "next": text() }), &["rhythm"])),
             "open_runs": { "type": "object", "additionalProperties": whole() },
         }), &["name", "version", "file", "fingerprint", "events", "steps", "open_runs"]),
         "EventTypeView": object(json!({
@@ -120,7 +121,7 @@ pub fn all() -> Value {
 mod tests {
     use super::*;
     use crate::coordinator::view::{
-        HistoryEntry, ParkedView, RunPage, RunSummary, RunView, SagaView, StepView, UndoView,
+        HistoryEntry, ParkedView, RunPage, RunSummary, RunView, SagaView, ScheduleView, StepView, UndoView,
     };
     use crate::payload::Payload;
     use crate::problem::Problem;
@@ -216,6 +217,7 @@ mod tests {
             file: "f".into(),
             fingerprint: "f".into(),
             events: vec![],
+            schedules: vec![ScheduleView { rhythm: "every 5m".into(), next: None }],
             steps: vec![],
             open_runs: std::collections::BTreeMap::new(),
         };

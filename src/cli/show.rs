@@ -172,6 +172,15 @@ pub fn page(page: &RunPage) -> io::Result<()> {
     }
 }
 
+fn started_by(saga: &SagaView) -> String {
+    let next = |next: &String| format!(", next {next}");
+    let schedules = saga.schedules.iter().map(|schedule| {
+        let next = schedule.next.as_ref().map(next).unwrap_or_default();
+        format!("{}{next}", schedule.rhythm)
+    });
+    saga.events.iter().cloned().chain(schedules).collect::<Vec<_>>().join(", ")
+}
+
 /// Prints the loaded sagas.
 ///
 /// # Errors
@@ -183,7 +192,7 @@ pub fn sagas(sagas: &[SagaView]) -> io::Result<()> {
         rows.add_row([
             saga.name.clone(),
             saga.version.to_string(),
-            saga.events.join(", "),
+            started_by(saga),
             saga.steps.join(", "),
             open.join(", "),
             saga.file.clone(),

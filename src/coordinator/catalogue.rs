@@ -114,6 +114,11 @@ impl Catalogue {
         types
     }
 
+    /// Returns the newest version of every saga.
+    pub fn newest(&self) -> impl Iterator<Item = &Entry> {
+        self.sagas.values().filter_map(|versions| versions.values().next_back())
+    }
+
     /// Returns every loaded saga by name, newest version first.
     pub fn all(&self) -> impl Iterator<Item = &Entry> {
         self.sagas.values().flat_map(|versions| versions.values().rev())

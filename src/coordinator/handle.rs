@@ -15,7 +15,9 @@ use super::recovery::Definitions;
 use super::run::input_hash;
 use super::shard::{Message, OpenFilter, Router, Shared, StartRun};
 use super::start::{Options, Quarantine, begin_trace};
-use super::view::{HistoryEntry, PartReadiness, Readiness, RunFilter, RunNews, RunPage, RunSummary, RunView, SagaView};
+use super::view::{
+    HistoryEntry, PartReadiness, Readiness, RunFilter, RunNews, RunPage, RunSummary, RunView, SagaView, ScheduleView,
+};
 use super::{describe, render};
 use crate::bus::{self, Bus, Published};
 use crate::definition::{SagaDefinition, ServiceInfo};
@@ -32,13 +34,13 @@ use crate::trace_context::TraceContext;
 
 /// A cheap, shared reference to a running coordinator.
 #[derive(Clone)]
-pub struct Handle(Arc<Inner>);
+pub struct Handle(pub(super) Arc<Inner>);
 
-struct Inner {
-    shared: Arc<Shared>,
+pub(super) struct Inner {
+    pub(super) shared: Arc<Shared>,
     router: Router,
     bus: Arc<dyn Bus>,
-    catalogue: Arc<Active>,
+    pub(super) catalogue: Arc<Active>,
     schemas: Arc<dyn EventSchemas>,
     options: Options,
     /// For histories of finished runs: their definitions may be old.
@@ -175,10 +177,6 @@ impl Handle {
                 None => catalogue.hint(saga.as_str()),
             },
         })?;
-        if let Some(check) = &entry.input {
-            check(&input).map_err(|violations| StartError::InvalidInput { saga: saga.to_string(), violations })?;
-        }
-        self.intake().map_err(|reason| StartError::Unavailable { reason })?;
         let run = match &key {
             Some(key) => RunId::keyed(&saga, key),
             None => RunId(uuid::Uuid::now_v7()),
@@ -197,6 +195,42 @@ impl Handle {
             event: None,
             parent_run: None,
         };
+        self.begin(entry, start).await
+    }
+
+    /// Starts the run of one moment of a schedule. Durable when it returns.
+    pub(super) async fn start_firing(
+        &self,
+        entry: &Entry,
+        run: RunId,
+        key: String,
+        input: Payload,
+        event: Payload,
+    ) -> Result<Started, StartError> {
+        let (trace, parent) = begin_trace(run, None, &self.0.shared.spans);
+        let start = saga::Start {
+            run,
+            key: Some(key),
+            correlation_id: run.to_string(),
+            causation_id: None,
+            trace,
+            parent,
+            link_after: self.0.shared.spans.link_after(),
+            input_hash: input_hash(&input),
+            input,
+            event: Some(event),
+            parent_run: None,
+        };
+        self.begin(entry, start).await
+    }
+
+    async fn begin(&self, entry: &Entry, start: saga::Start) -> Result<Started, StartError> {
+        if let Some(check) = &entry.input {
+            let saga = entry.definition.name.to_string();
+            check(&start.input).map_err(|violations| StartError::InvalidInput { saga, violations })?;
+        }
+        self.intake().map_err(|reason| StartError::Unavailable { reason })?;
+        let run = start.run;
         let (reply, answer) = oneshot::channel();
         let start = StartRun { definition: Arc::clone(&entry.definition), start, inbox: None, reply };
         self.0.router.send(run, Message::Start(Box::new(start)));
@@ -473,7 +507,7 @@ impl Handle {
     /// Lists the loaded sagas by name, newest version first, with their open runs by state.
     pub async fn sagas(&self) -> Vec<SagaView> {
         let (counts, _) = self.counts().await;
-        let catalogue = self.0.catalogue.get();
+        let (catalogue, now) = (self.0.catalogue.get(), self.0.shared.clock.now());
         let view = |entry: &Entry| {
             let definition = &entry.definition;
             let newest = catalogue.find(&definition.name, None).map(|newest| newest.definition.version);
@@ -489,6 +523,14 @@ impl Handle {
                 file: definition.file.clone(),
                 fingerprint: definition.fingerprint.to_string(),
                 events: definition.triggers.iter().map(|trigger| trigger.event.to_string()).collect(),
+                schedules: definition
+                    .schedules
+                    .iter()
+                    .map(|schedule| ScheduleView {
+                        rhythm: schedule.rhythm.to_string(),
+                        next: schedule.rhythm.next_after(now).map(|next| next.to_string()),
+                    })
+                    .collect(),
                 steps: definition.steps.iter().map(|step| step.path.to_string()).collect(),
                 open_runs,
             }

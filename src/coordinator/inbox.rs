@@ -79,8 +79,8 @@ impl Taken {
 }
 
 /// What a trigger's expressions see: the event.
-struct EventScope {
-    event: Payload,
+pub(super) struct EventScope {
+    pub(super) event: Payload,
 }
 
 impl Scope for EventScope {

@@ -22,6 +22,7 @@ mod outbox;
 mod recovery;
 mod render;
 mod run;
+mod scheduler;
 mod shard;
 mod spans;
 mod start;

@@ -203,7 +203,10 @@ impl Parts {
             held: links.held,
         };
         tokio::spawn(intake.work(links.replayed));
-        Ok(Handle::new(shared, router, bus, active, schemas, options, Mutex::new(definitions), resumed, quarantine))
+        let handle =
+            Handle::new(shared, router, bus, active, schemas, options, Mutex::new(definitions), resumed, quarantine);
+        tokio::spawn(super::scheduler::work(handle.downgrade()));
+        Ok(handle)
     }
 }
 

@@ -163,6 +163,16 @@ pub struct RunNews {
     pub entry: HistoryEntry,
 }
 
+/// When the clock starts a saga.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ScheduleView {
+    /// `every 5m`, or `cron 0 3 * * * (Europe/Berlin)`.
+    pub rhythm: String,
+    /// RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
 /// A loaded saga.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SagaView {
@@ -173,6 +183,9 @@ pub struct SagaView {
     pub fingerprint: String,
     /// Event types that start it.
     pub events: Vec<String>,
+    /// When the clock starts it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schedules: Vec<ScheduleView>,
     /// Step paths in file order.
     pub steps: Vec<String>,
     /// Open runs by state.

@@ -84,6 +84,11 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "An inline `input` schema that is no JSON Schema.",
         "Correct the place shown; draft 2020-12 is read, and draft 7 where `$schema` says so.",
     ),
+    (
+        "S025",
+        "A calendar that cannot be read, a day that never comes, or an unknown time zone.",
+        "`cron` has five fields: minute, hour, day of the month, month, day of the week; `timezone` is an IANA name.",
+    ),
     ("S030", "An expression names a step that does not exist.", "Correct the id."),
     (
         "S031",

@@ -12,6 +12,7 @@ use super::model::{
 };
 use super::policy::{RETRY_KEYS, RetryPatch};
 use super::reader::{At, Map, Reader};
+use super::schedule::Schedule;
 use super::step::Spot;
 use super::yaml::{self, Node, Yaml};
 use crate::expression::{Root, suggest};
@@ -36,8 +37,8 @@ const TOP: &[&str] = &[
     "finally",
     "tags",
 ];
-const TRIGGER: &[&str] = &["event", "when", "key", "input", "on_replay"];
-const TRIGGER_LATER: &[&str] = &["webhook", "every", "cron", "timezone", "catch_up"];
+const TRIGGER: &[&str] = &["event", "every", "cron", "when", "key", "input", "on_replay", "timezone", "catch_up"];
+const TRIGGER_LATER: &[&str] = &["webhook"];
 /// What a summary may hold: one line in a list of sagas.
 const SUMMARY_BYTES_MAX: usize = 1_000;
 
@@ -137,7 +138,7 @@ impl Loader<'_> {
         }
         let words = [("reverse", UndoOrder::Reverse), ("parallel", UndoOrder::Parallel)];
         let undo_order = map.get("undo_order").and_then(|node| self.reader.word(node, "`undo_order`", &words));
-        let triggers = map.get("on").map_or_else(Vec::new, |node| self.triggers(node));
+        let (triggers, schedules) = map.get("on").map_or_else(Default::default, |node| self.triggers(node));
         let input_schema = map.get("input").and_then(|node| self.input_schema(node));
         let timeout = map.get("timeout").and_then(|node| self.reader.duration(node, "`timeout`"));
         let lock = map
@@ -165,6 +166,7 @@ impl Loader<'_> {
             source: text.into(),
             file: file.to_owned(),
             triggers,
+            schedules,
             input_schema,
             services: std::mem::take(&mut self.services),
             timeout,
@@ -256,15 +258,26 @@ impl Loader<'_> {
         }
     }
 
-    fn triggers(&mut self, node: &Node) -> Vec<EventTrigger> {
-        let Some(items) = self.reader.list(node) else { return Vec::new() };
-        items.iter().filter_map(|item| self.trigger(item)).collect()
+    fn triggers(&mut self, node: &Node) -> (Vec<EventTrigger>, Vec<Schedule>) {
+        let (mut events, mut schedules) = (Vec::new(), Vec::new());
+        for item in self.reader.list(node).unwrap_or_default() {
+            let Some(map) = self.reader.mapping(item, "a trigger", TRIGGER, TRIGGER_LATER) else { continue };
+            if map.has("every") || map.has("cron") {
+                schedules.extend(self.schedule(map));
+            } else if map.has("event") || !map.has("webhook") {
+                events.extend(self.trigger(map));
+            }
+        }
+        (events, schedules)
     }
 
-    fn trigger(&mut self, node: &Node) -> Option<EventTrigger> {
-        let map = self.reader.mapping(node, "a trigger", TRIGGER, TRIGGER_LATER)?;
-        if map.entries.iter().any(|entry| TRIGGER_LATER.contains(&entry.key.as_str())) && !map.has("event") {
-            return None; // said already
+    fn trigger(&mut self, map: Map<'_>) -> Option<EventTrigger> {
+        for key in ["timezone", "catch_up"] {
+            if let Some(entry) = map.entry(key) {
+                let message = format!("`{key}` has no meaning on a trigger by an event");
+                let help = "it belongs to `cron` and `every`";
+                self.reader.find(Finding::new("S016", entry.key_span.clone(), message).help(help));
+            }
         }
         let event = self.reader.required(map, "a trigger", "event", "write `event: TYPE`, such as order.placed.v2");
         let event = event.and_then(|node| self.event_type(node));

@@ -24,6 +24,8 @@ mod reader;
 mod robust;
 mod rounds;
 mod rules;
+pub mod schedule;
+mod scheduled;
 mod step;
 #[cfg(test)]
 mod tests;

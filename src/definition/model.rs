@@ -31,6 +31,8 @@ pub struct SagaDefinition {
     /// The path shown in messages.
     pub file: String,
     pub triggers: Vec<EventTrigger>,
+    /// What the clock starts.
+    pub schedules: Vec<super::schedule::Schedule>,
     pub input_schema: Option<InputSchema>,
     /// The file's own `services:`; they belong to this file alone.
     pub services: BTreeMap<ServiceName, InlineService>,

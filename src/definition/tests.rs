@@ -275,6 +275,8 @@ fn the_examples_of_the_reference_are_true() {
         let example = block.split("```").next().unwrap();
         let text = if example.starts_with("saga:") {
             example.to_owned()
+        } else if example.starts_with("on:") {
+            format!("saga: example\n{example}steps:\n  - {{ id: nap, wait: 1s }}\n")
         } else {
             let steps: String = example.lines().map(|line| format!("  {line}\n")).collect();
             format!("saga: example\ninput: {{ schema: order.placed.v2 }}\nsteps:\n{steps}")

@@ -45,6 +45,7 @@ mod power_cut_nats;
 mod published;
 mod readme;
 mod rig;
+mod schedules;
 mod schema_commands;
 mod schema_compat;
 mod schema_files;
