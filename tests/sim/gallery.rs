@@ -94,7 +94,7 @@ fn sagas() -> Vec<(String, Arc<SagaDefinition>)> {
 }
 
 /// One input that fits every saga here.
-const INPUT: &str = r#"{"orderId":"A-1","bookingId":"A-1","transferId":"A-1","customerId":"A-1","name":"Ada","cents":200000,
+const INPUT: &str = r#"{"orderId":"A-1","bookingId":"A-1","transferId":"A-1","customerId":"A-1","name":"Ada","night":"2026-11-26T02:00:00.000Z","cents":200000,
     "lines":[{"sku":"a","qty":1,"price":3},{"sku":"b","qty":2,"price":4}]}"#;
 
 fn run(name: &str, definition: &Arc<SagaDefinition>, script: Script) -> World<Script> {
