@@ -16,7 +16,7 @@ use super::routes::Api;
 use super::runs;
 use super::span::{Began, RequestSpan};
 use super::wire::{StartBody, StartedBody};
-use crate::coordinator::view::{RunView, SagaView};
+use crate::coordinator::view::{LockView, RunView, SagaView};
 use crate::coordinator::{StartError, StartRequest, Started, anchor_span};
 use crate::id::{RunId, SagaName};
 use crate::time::Span;
@@ -27,6 +27,11 @@ const WAIT_MAX: Span = Span::from_secs(300);
 /// `GET /api/v1/sagas`
 pub async fn list(State(api): State<Api>) -> Json<Vec<SagaView>> {
     Json(api.handle.sagas().await)
+}
+
+/// `GET /api/v1/locks`: who holds which, and who waits.
+pub async fn locks(State(api): State<Api>) -> Json<Vec<LockView>> {
+    Json(api.handle.locks().await)
 }
 
 /// `GET /api/v1/sagas/{name}`: its newest version.

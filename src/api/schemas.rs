@@ -80,6 +80,11 @@ pub fn all() -> Value {
             "schedules": list(object(json!({ "rhythm": text(), "next": text() }), &["rhythm"])),
             "open_runs": { "type": "object", "additionalProperties": whole() },
         }), &["name", "version", "file", "fingerprint", "events", "steps", "open_runs"]),
+        "Lock": object(json!({
+            "name": text(), "holder": reference("LockRun"), "waiting": list(reference("LockRun")),
+        }), &["name", "holder", "waiting"]),
+        "LockRun": object(json!({ "run": text(), "saga": text(), "state": text(), "started_at": text() }),
+            &["run", "saga", "state", "started_at"]),
         "EventTypeView": object(json!({
             "name": text(), "versions": list(whole()), "compatibility": text(), "profile": text(), "upcasters": list(text()),
         }), &["name", "versions", "compatibility", "profile", "upcasters"]),
@@ -121,7 +126,8 @@ pub fn all() -> Value {
 mod tests {
     use super::*;
     use crate::coordinator::view::{
-        HistoryEntry, ParkedView, RunPage, RunSummary, RunView, SagaView, ScheduleView, StepView, UndoView,
+        HistoryEntry, LockRun, LockView, ParkedView, RunPage, RunSummary, RunView, SagaView, ScheduleView, StepView,
+        UndoView,
     };
     use crate::payload::Payload;
     use crate::problem::Problem;
@@ -222,5 +228,9 @@ mod tests {
             open_runs: std::collections::BTreeMap::new(),
         };
         check("Saga", &serde_json::to_value(saga).unwrap());
+        let run = LockRun { run: "r".into(), saga: "s".into(), state: "parked".into(), started_at: "t".into() };
+        let lock = LockView { name: "order/1".into(), holder: run.clone(), waiting: vec![run] };
+        check("Lock", &serde_json::to_value(&lock).unwrap());
+        check("LockRun", &serde_json::to_value(&lock.holder).unwrap());
     }
 }

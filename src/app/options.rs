@@ -130,6 +130,7 @@ pub fn coordinator(config: &Config) -> coordinator::Options {
         },
         shards: config.runs.workers.unwrap_or_else(cores),
         open_runs_max: config.runs.open_max as u64,
+        await_keep: config.runs.await_keep,
         ..coordinator::Options::default()
     }
 }

@@ -22,7 +22,7 @@ pub use crate::api::wire::{
     Accepted, AuditPage, ByBody, EventOptions, ProblemDetails, RedriveBody, SomeLettersBody, StartBody, StartedBody,
     Violation,
 };
-use crate::coordinator::view::{HistoryEntry, Readiness, RunFilter, RunPage, RunView, SagaView};
+use crate::coordinator::view::{HistoryEntry, LockView, Readiness, RunFilter, RunPage, RunView, SagaView};
 use crate::events::filter::LetterFilter;
 use crate::events::tail::EventPage;
 use crate::events::view::{Done, LetterPage, LetterView};
@@ -372,6 +372,14 @@ impl Client {
     /// [`ClientError`]; 404 when there is no such run.
     pub async fn history(&self, run: RunId) -> Result<Vec<HistoryEntry>, ClientError> {
         self.get(&format!("/api/v1/runs/{run}/history")).await
+    }
+
+    /// Lists the locks: who holds them, who waits.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn locks(&self) -> Result<Vec<LockView>, ClientError> {
+        self.get("/api/v1/locks").await
     }
 
     /// Lists the loaded sagas.

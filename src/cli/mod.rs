@@ -115,6 +115,8 @@ enum Command {
     Trace(trace::Args),
     /// Lists the loaded sagas.
     Sagas(Listing),
+    /// Lists the semantic locks: who holds them, who waits.
+    Locks(Listing),
 
     /// Settles a run, then undoes what it did.
     Cancel(operate::CancelArgs),
@@ -208,6 +210,7 @@ async fn run(command: Command) -> Outcome {
         Command::Watch(args) => runs::watch(args).await,
         Command::History(args) => runs::history(args).await,
         Command::Sagas(args) => sagas(args).await,
+        Command::Locks(args) => locks(args).await,
         Command::Cancel(args) => operate::cancel(args).await,
         Command::Pause(args) => operate::plain("pause", args).await,
         Command::Resume(args) => operate::plain("resume", args).await,
@@ -243,6 +246,16 @@ async fn reload(args: Listing) -> Outcome {
     }
     if !restart_needed.is_empty() {
         output::line(format!("changed, and read at the next start only: {}", restart_needed.join(", ")))?;
+    }
+    Ok(())
+}
+
+async fn locks(args: Listing) -> Outcome {
+    let locks = args.connection.client()?.locks().await?;
+    if args.output.is_json() {
+        output::json(&locks)?
+    } else {
+        show::locks(&locks)?
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use owo_colors::OwoColorize;
 
 use super::output::{coloured, line, print_table, state_cell, table};
 use super::timeline;
-use crate::coordinator::view::{HistoryEntry, RunPage, RunView, SagaView, StepView};
+use crate::coordinator::view::{HistoryEntry, LockView, RunPage, RunView, SagaView, StepView};
 use crate::problem::Problem;
 
 /// Payloads longer than this are cut in tables; `--output json` has them whole.
@@ -170,6 +170,25 @@ pub fn page(page: &RunPage) -> io::Result<()> {
         Some(cursor) => line(format!("more with: --cursor {cursor}")),
         None => Ok(()),
     }
+}
+
+/// Prints the locks.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub fn locks(locks: &[LockView]) -> io::Result<()> {
+    let mut rows = table(&["LOCK", "HELD BY", "SAGA", "STATE", "SINCE", "WAITING"]);
+    for LockView { name, holder, waiting } in locks {
+        rows.add_row([
+            name.clone(),
+            holder.run.clone(),
+            holder.saga.clone(),
+            holder.state.clone(),
+            holder.started_at.clone(),
+            waiting.iter().map(|run| run.run.clone()).collect::<Vec<_>>().join(", "),
+        ]);
+    }
+    print_table(&rows)
 }
 
 fn started_by(saga: &SagaView) -> String {

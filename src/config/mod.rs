@@ -163,6 +163,7 @@ pub struct Notify {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Runs {
     pub open_max: usize,
+    pub await_keep: Span,
     /// None: one per core.
     pub workers: Option<usize>,
 }
@@ -227,6 +228,7 @@ fn sections(reader: &mut Reader<'_>, outside: &dyn Outside) -> Option<Config> {
     let workers = reader.number("runs.workers", 0, 1_024) as usize;
     let runs = Runs {
         open_max: reader.number("runs.open_max", 1, 10_000_000) as usize,
+        await_keep: reader.span("runs.await_keep"),
         workers: Some(workers).filter(|workers| *workers > 0),
     };
     let services = services::services(reader, outside);

@@ -16,7 +16,8 @@ use super::run::input_hash;
 use super::shard::{Message, OpenFilter, Router, Shared, StartRun};
 use super::start::{Options, Quarantine, begin_trace};
 use super::view::{
-    HistoryEntry, PartReadiness, Readiness, RunFilter, RunNews, RunPage, RunSummary, RunView, SagaView, ScheduleView,
+    HistoryEntry, LockRun, LockView, PartReadiness, Readiness, RunFilter, RunNews, RunPage, RunSummary, RunView,
+    SagaView, ScheduleView,
 };
 use super::{describe, render};
 use crate::bus::{self, Bus, Published};
@@ -284,6 +285,29 @@ impl Handle {
                 .map(Some)
                 .map_err(|error| Problem::new("journal", "a run's summary does not read").detail(error.to_string())),
         }
+    }
+
+    /// Lists the locks by name: at most so many, each with so many of those that wait.
+    pub async fn locks(&self) -> Vec<LockView> {
+        let mut locks = Vec::new();
+        for (name, runs) in self.0.shared.locks.all().into_iter().take(LIST_MAX) {
+            let mut told = Vec::new();
+            for run in runs.into_iter().take(LIST_DEFAULT) {
+                // A run that has ended since is no longer in the queue.
+                let Ok(Some(view)) = self.show(run).await else { continue };
+                told.push(LockRun {
+                    run: view.id.to_string(),
+                    saga: view.saga,
+                    state: view.state,
+                    started_at: view.started_at,
+                });
+            }
+            if !told.is_empty() {
+                let waiting = told.split_off(1);
+                locks.extend(told.pop().map(|holder| LockView { name, holder, waiting }));
+            }
+        }
+        locks
     }
 
     /// Lists runs, newest first: the open ones by start, then the finished ones by end.

@@ -37,6 +37,15 @@ impl Locks {
         if held { next } else { None }
     }
 
+    /// Returns every lock by name: the run that holds it, then those that wait, in order.
+    pub fn all(&self) -> Vec<(String, Vec<RunId>)> {
+        let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> =
+            queues.iter().map(|(name, queue)| (name.clone(), queue.iter().copied().collect())).collect();
+        all.sort();
+        all
+    }
+
     /// Returns the run that holds a lock.
     pub fn holder(&self, name: &str) -> Option<RunId> {
         let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);

@@ -48,7 +48,7 @@ pub struct Options {
     pub traces: TracePolicy,
     /// Tasks that own runs; one for each worker thread.
     pub shards: usize,
-    /// Open runs above which nothing new is taken. A waiting run costs about 4 KiB.
+    /// Open runs above which nothing new is taken. A waiting run costs about 3 KiB and what its payloads take.
     pub open_runs_max: u64,
     /// Unpublished events above which nothing new is taken.
     pub outbox_max: usize,

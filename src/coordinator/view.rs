@@ -163,6 +163,25 @@ pub struct RunNews {
     pub entry: HistoryEntry,
 }
 
+/// A semantic lock, held or waited for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LockView {
+    pub name: String,
+    pub holder: LockRun,
+    /// In the order in which they will get it.
+    pub waiting: Vec<LockRun>,
+}
+
+/// A run that holds a lock or waits for one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LockRun {
+    pub run: String,
+    pub saga: String,
+    pub state: String,
+    /// When the run began. RFC 3339.
+    pub started_at: String,
+}
+
 /// When the clock starts a saga.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ScheduleView {

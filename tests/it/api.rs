@@ -419,3 +419,30 @@ fn malformed_heads_are_refused_and_the_rest_goes_on() {
         assert!(answer.starts_with(expected), "{why}: {answer}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn locks_are_listed_with_who_holds_them_and_who_waits() {
+    let workspace = Workspace::new();
+    workspace
+        .write("sagas/locked.yaml", "saga: locked\nlock: order/${ $input.order }\nsteps:\n  - { id: nap, wait: 1h }\n");
+    let dev = Dev::start(&workspace, &[]);
+    let mut runs = Vec::new();
+    for _ in 0..3 {
+        let (status, run) = dev.json("POST", "/api/v1/sagas/locked/runs", Some(r#"{"input":{"order":"A-1"}}"#)).await;
+        assert_eq!(status, 201, "{run}");
+        runs.push(run["id"].as_str().unwrap().to_owned());
+    }
+    let (_, locks) = dev.json("GET", "/api/v1/locks", None).await;
+    assert_eq!(locks[0]["name"], "order/A-1", "{locks}");
+    assert_eq!(locks[0]["holder"]["run"], *runs[0], "{locks}");
+    let waiting: Vec<&str> =
+        locks[0]["waiting"].as_array().unwrap().iter().map(|run| run["run"].as_str().unwrap()).collect();
+    assert_eq!(waiting, runs[1..], "in the order of their coming");
+    // The next one has it as soon as the first has ended.
+    dev.json("POST", &format!("/api/v1/runs/{}/cancel", runs[0]), Some("{}")).await;
+    dev.until(&runs[0], "compensated").await;
+    let (_, locks) = dev.json("GET", "/api/v1/locks", None).await;
+    assert_eq!(locks[0]["holder"]["run"], *runs[1], "{locks}");
+    let (code, told, _) = workspace.told(&["locks", "--url", &dev.url()]);
+    assert!(code == 0 && told.contains("order/A-1") && told.contains(&runs[1]), "{told}");
+}

@@ -30,6 +30,8 @@ pub fn document() -> Value {
         "/openapi.json": { "get": op("openapi", "This document", &[], answers(&[(200, "it", object())])) },
         "/api/v1/events": { "get": event_side::events(), "post": cloud_events() },
         "/api/v1/events/{type}": { "post": publish() },
+        "/api/v1/locks": { "get": op("listLocks", "The semantic locks: who holds them, who waits", &[],
+            answers(&[(200, "at most 1,000 by name, each with 50 runs", list("Lock"))])) },
         "/api/v1/sagas": { "get": op("listSagas", "The loaded sagas", &[], answers(&[(200, "by name, newest version first", list("Saga"))])) },
         "/api/v1/sagas/{name}": { "get": op("showSaga", "A saga's newest version", &[path("name", "the saga's name")],
             answers(&[(200, "the saga", schema("Saga")), (404, "no such saga", problem())])) },
