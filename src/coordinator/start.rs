@@ -289,8 +289,8 @@ fn adopt(
     runs.iter().for_each(|run| shared.notices.still_parked(run));
     let resumed = runs.len();
     // Events since the oldest run began that may wait for one count for it.
-    let waits = |run: &&Box<Run>| run.state.end.is_none() && !awaited(&run.definition).is_empty();
-    let waiting_since = runs.iter().filter(waits).map(|run| run.state.started_at).min();
+    let waits = |run: &&Run| run.state.end.is_none() && !awaited(&run.definition).is_empty();
+    let waiting_since = runs.iter().map(Box::as_ref).filter(waits).map(|run| run.state.started_at).min();
     shared.correlator.expect(runs.iter().flat_map(|run| awaited(&run.definition)));
     // A child whose root has gone is held no longer.
     let open: HashSet<RunId> = runs.iter().map(|run| run.id()).collect();
