@@ -55,6 +55,7 @@ pub use armed::hit;
 
 #[cfg(debug_assertions)]
 mod armed {
+    use std::io::Write;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -73,8 +74,9 @@ mod armed {
         if armed.name != name || armed.left.fetch_sub(1, Ordering::SeqCst) != 1 {
             return;
         }
-        // For the test, which wants to know that it died here and of nothing else.
-        eprintln!("failpoint {name}");
+        // For the test, which wants to know that it died here and of nothing else. One write and a line of its
+        // own: other threads are in the middle of lines of theirs.
+        let _ = std::io::stderr().write_all(format!("\nfailpoint {name}\n").as_bytes());
         let _ = kill_process(getpid(), Signal::KILL);
         loop {
             std::thread::park();

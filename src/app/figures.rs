@@ -1,12 +1,13 @@
 //! Carries figures of the connector and of the process to the metrics, as the adapters do not know each
 //! other; and pushes all of them to a collector where that is configured.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::connector::http::HttpConnector;
 use crate::coordinator::Handle;
+use crate::events::Events;
 use crate::resilience::CircuitState;
 use crate::telemetry::Pusher;
 use crate::telemetry::metrics::Metrics;
@@ -20,6 +21,7 @@ const PAGE_BYTES: u64 = 4_096;
 /// What figures are carried from.
 pub struct Sources {
     pub connector: HttpConnector,
+    pub events: Events,
     /// The journal's directory.
     pub journal: PathBuf,
     pub free_bytes_min: u64,
@@ -28,7 +30,10 @@ pub struct Sources {
 /// Carries figures for as long as the process lives.
 pub async fn carry(sources: Sources, metrics: Arc<Metrics>) {
     loop {
-        once(&sources, &metrics);
+        calls(&sources.connector, &metrics);
+        disk(&sources.journal, sources.free_bytes_min, &metrics);
+        event_side(&sources.events, &metrics);
+        process(&metrics);
         tokio::time::sleep(EVERY).await;
     }
 }
@@ -50,8 +55,9 @@ pub async fn push(handle: Handle, metrics: Arc<Metrics>, pusher: Pusher, every: 
     }
 }
 
-fn once(sources: &Sources, metrics: &Metrics) {
-    for figures in sources.connector.figures() {
+/// Calls and circuits by service.
+fn calls(connector: &HttpConnector, metrics: &Metrics) {
+    for figures in connector.figures() {
         let service = figures.service.as_str();
         metrics.call_wait.with(&[service]).at_least_ms(figures.waited_ms);
         metrics.calls_waiting.with(&[service]).set(figures.waiting);
@@ -68,11 +74,34 @@ fn once(sources: &Sources, metrics: &Metrics) {
             }
         }
     }
-    if let Ok(disk) = rustix::fs::statvfs(&sources.journal) {
+}
+
+/// The disk that the journal lies on.
+fn disk(journal: &Path, free_bytes_min: u64, metrics: &Metrics) {
+    if let Ok(disk) = rustix::fs::statvfs(journal) {
         metrics.disk_free.with(&[]).set(disk.f_bavail.saturating_mul(disk.f_frsize));
     }
-    metrics.disk_free_min.with(&[]).set(sources.free_bytes_min);
-    process(metrics);
+    metrics.disk_free_min.with(&[]).set(free_bytes_min);
+}
+
+/// Subscriptions and outbox tables.
+fn event_side(events: &Events, metrics: &Metrics) {
+    for one in events.list_subscriptions() {
+        let name = one.name.as_str();
+        for (outcome, count) in
+            [("delivered", one.delivered), ("failed", one.failed_attempts), ("put_aside", one.put_aside)]
+        {
+            metrics.subscription_events.with(&[name, outcome]).at_least(count);
+        }
+        metrics.subscription_waiting.with(&[name]).set(one.waiting as u64);
+        metrics.subscription_disabled.with(&[name]).set(u64::from(one.reason.is_some()));
+    }
+    for one in events.list_outboxes() {
+        let name = one.name.as_str();
+        metrics.outbox_rows.with(&[name, "published"]).at_least(one.published);
+        metrics.outbox_rows.with(&[name, "put_aside"]).at_least(one.put_aside);
+        metrics.outbox_ready.with(&[name]).set(u64::from(one.ready));
+    }
 }
 
 /// This process as the kernel sees it; where there is no `/proc`, nothing is said.
@@ -110,7 +139,9 @@ mod tests {
         let _entered = runtime.enter();
         let connector = HttpConnector::new([(ServiceName::parse("pay").unwrap(), service)]).unwrap();
         let metrics = Metrics::default();
-        once(&Sources { connector, journal: PathBuf::from("."), free_bytes_min: 7 }, &metrics);
+        calls(&connector, &metrics);
+        disk(Path::new("."), 7, &metrics);
+        process(&metrics);
         let text = metrics.render();
         for line in [
             "backstitch_circuit_state{service=\"pay\",state=\"closed\"} 1",

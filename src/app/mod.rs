@@ -159,10 +159,17 @@ pub async fn run(plan: Plan) -> Result<(), Error> {
     let services = loaded.services.clone();
     let connector = HttpConnector::new(services.clone())?;
     let runs_on = RunsOn { schemas: Arc::clone(&schemas), connector: connector.clone(), bus: bus.clone() };
-    let metrics = Arc::default();
+    let metrics: Arc<telemetry::metrics::Metrics> = Arc::default();
     let handle = coordinate(&config, loaded, (journal, recovered), runs_on, (&telemetry, &metrics), links)
         .instrument(tracing::info_span!(parent: &starting, "sagas", otel.name = "runs resume"))
         .await?;
+    let carried = figures::Sources {
+        connector: connector.clone(),
+        events: events.clone(),
+        journal: config.journal.path.clone(),
+        free_bytes_min: config.journal.free_bytes_min,
+    };
+    tokio::spawn(figures::carry(carried, Arc::clone(&metrics)));
     if let (Some(every), Some(pusher)) = (config.telemetry.metrics_every, telemetry.pusher()) {
         tokio::spawn(figures::push(handle.clone(), metrics, pusher, every.to_std()));
     }
@@ -283,12 +290,6 @@ async fn coordinate(
     for (name, service) in load::stored_services(recovered.definitions.values(), &loaded.services) {
         connector.add(name, service)?;
     }
-    let sources = figures::Sources {
-        connector: connector.clone(),
-        journal: config.journal.path.clone(),
-        free_bytes_min: config.journal.free_bytes_min,
-    };
-    tokio::spawn(figures::carry(sources, Arc::clone(metrics)));
     let parts = Parts {
         catalogue: loaded.catalogue,
         schemas,

@@ -1,6 +1,6 @@
 //! The bus on NATS JetStream: starts whether NATS is there or not, and says in its status what it knows.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::context::Context;
@@ -13,7 +13,7 @@ use super::options::Options;
 use super::publish::{self, BATCHES_MAX, JOBS_LEN, Job, WORKERS};
 use super::send::{self, Outgoing};
 use super::stored::JetStreamArchive;
-use super::{Archive, Bus, DeadLetter, Delivery, Error, Published, Status, dead_letter, supervisor, wire};
+use super::{Archive, Backlog, Bus, DeadLetter, Delivery, Error, Published, Status, dead_letter, supervisor, wire};
 use crate::envelope::Event;
 use crate::id::EventType;
 use crate::time::Timestamp;
@@ -32,6 +32,8 @@ pub(super) struct Shared {
     /// None until `subscribe` is called.
     pub(super) subscribed: watch::Sender<Option<Vec<EventType>>>,
     pub(super) in_hand: Mutex<InHand>,
+    /// As of the last look at the consumer.
+    pub(super) backlog: Mutex<Backlog>,
     pub(super) batches: Semaphore,
     doubtful: Notify,
 }
@@ -82,6 +84,7 @@ impl JetStreamBus {
             session: watch::Sender::new(None),
             subscribed: watch::Sender::new(None),
             in_hand: Mutex::default(),
+            backlog: Mutex::default(),
             batches: Semaphore::new(BATCHES_MAX),
             doubtful: Notify::new(),
         });
@@ -165,6 +168,10 @@ impl Bus for JetStreamBus {
             let raw = dead_letter::encode(&letter, now());
             send::one(&shared, &Outgoing::new(raw)?).await
         })
+    }
+
+    fn backlog(&self) -> Backlog {
+        *self.shared.backlog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn status(&self) -> watch::Receiver<Status> {

@@ -10,7 +10,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::memory_archive::Streams;
-use super::{Acknowledge, Bus, DeadLetter, Delivery, Error, Published, RawMessage, Status, archive, dead_letter, wire};
+use super::{
+    Acknowledge, Backlog, Bus, DeadLetter, Delivery, Error, Published, RawMessage, Status, archive, dead_letter, wire,
+};
 use crate::envelope::Event;
 use crate::id::EventType;
 use crate::time::Timestamp;
@@ -289,6 +291,13 @@ impl Bus for MemoryBus {
         };
         drop(state);
         Box::pin(std::future::ready(result))
+    }
+
+    fn backlog(&self) -> Backlog {
+        let state = self.lock();
+        let waiting = state.messages.values().filter(|stored| stored.due.is_some());
+        let (given, pending): (Vec<_>, Vec<_>) = waiting.partition(|stored| stored.delivered > 0);
+        Backlog { pending: pending.len() as u64, ack_pending: given.len() as u64 }
     }
 
     fn status(&self) -> watch::Receiver<Status> {

@@ -41,6 +41,15 @@ pub struct Published {
     pub duplicate: bool,
 }
 
+/// What waits for the consumer, in events.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// In the stream, never delivered.
+    pub pending: u64,
+    /// Delivered and not acknowledged.
+    pub ack_pending: u64,
+}
+
 /// A message as it lies in a stream: what a dead letter keeps.
 #[derive(Debug, Clone)]
 pub struct RawMessage {
@@ -123,6 +132,9 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Puts a message aside in DEAD_LETTERS.
     fn dead_letter(&self, letter: DeadLetter) -> BoxFuture<'static, Result<Published, Error>>;
+
+    /// Says what waits for the consumer, as far as is known.
+    fn backlog(&self) -> Backlog;
 
     /// Watches the connection.
     fn status(&self) -> watch::Receiver<Status>;

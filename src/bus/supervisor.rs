@@ -1,7 +1,7 @@
 //! Keeps the connection as it must be: connects, proves the server, reconciles the streams, runs the
 //! consumer, looks again when something is odd, and begins anew when something is wrong.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::context::ContextBuilder;
@@ -272,7 +272,14 @@ async fn look(shared: &Shared, session: &Session) -> String {
                 Err(error) => return format!("stream {name} does not answer: {error}"),
             }
         }
-        if swept.elapsed() > SWEEP_PAUSE && shared.subscribed.borrow().is_some() {
+        if shared.subscribed.borrow().is_none() {
+            continue;
+        }
+        match undelivered::backlog(shared, session).await {
+            Ok(backlog) => *shared.backlog.lock().unwrap_or_else(PoisonError::into_inner) = backlog,
+            Err(reason) => return reason,
+        }
+        if swept.elapsed() > SWEEP_PAUSE {
             if let Err(reason) = undelivered::recover(shared, session, Readable::Leave).await {
                 return reason;
             }

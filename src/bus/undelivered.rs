@@ -21,7 +21,7 @@ use super::jetstream::{Session, Shared};
 use super::reconcile::EVENTS_STREAM;
 use super::send::{self, Outgoing};
 use super::stored::{self, Fetched, Wanted};
-use super::{DeadLetter, RawMessage, dead_letter, jetstream, wire};
+use super::{Backlog, DeadLetter, RawMessage, dead_letter, jetstream, wire};
 
 /// Messages looked at from the lowest unacknowledged one on: one that cannot be read stays the lowest.
 const FROM_FLOOR: u64 = 2_048;
@@ -53,8 +53,7 @@ pub(super) async fn recover(shared: &Shared, session: &Session, readable: Readab
     let name = shared.options.consumer.as_str();
     let readable =
         if readable == Readable::Again && others_read(session, name).await? { Readable::Leave } else { readable };
-    let consumer = session.context.get_consumer_from_stream::<pull::Config, _, _>(name, EVENTS_STREAM).await;
-    let consumer: PullConsumer = consumer.map_err(|error| format!("consumer {name} cannot be looked at: {error}"))?;
+    let consumer = look_at(session, name).await?;
     let info = consumer.cached_info();
     if info.num_ack_pending == 0 {
         return Ok(());
@@ -93,13 +92,26 @@ pub(super) async fn recover(shared: &Shared, session: &Session, readable: Readab
     Ok(())
 }
 
+async fn look_at(session: &Session, name: &str) -> Result<PullConsumer, String> {
+    let consumer = session.context.get_consumer_from_stream::<pull::Config, _, _>(name, EVENTS_STREAM).await;
+    consumer.map_err(|error| format!("consumer {name} cannot be looked at: {error}"))
+}
+
+/// Asks the server what waits for the consumer.
+///
+/// # Errors
+/// One line when the API does not answer.
+pub(super) async fn backlog(shared: &Shared, session: &Session) -> Result<Backlog, String> {
+    let consumer = look_at(session, &shared.options.consumer).await?;
+    let info = consumer.cached_info();
+    let ack_pending = u64::try_from(info.num_ack_pending).unwrap_or(u64::MAX);
+    Ok(Backlog { pending: info.num_pending, ack_pending })
+}
+
 /// True when somebody else waits for messages of the same consumer: what is not in our hand may be in theirs.
 async fn others_read(session: &Session, name: &str) -> Result<bool, String> {
     for _ in 0..GONE_LOOKS {
-        let consumer = session.context.get_consumer_from_stream::<pull::Config, _, _>(name, EVENTS_STREAM).await;
-        let consumer: PullConsumer =
-            consumer.map_err(|error| format!("consumer {name} cannot be looked at: {error}"))?;
-        if consumer.cached_info().num_waiting == 0 {
+        if look_at(session, name).await?.cached_info().num_waiting == 0 {
             return Ok(false);
         }
         tokio::time::sleep(GONE_PAUSE).await;

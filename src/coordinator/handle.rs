@@ -573,6 +573,7 @@ impl Handle {
             outbox: self.0.shared.outbox_waiting() as u64,
             intake_open: self.intake().is_ok(),
             nats_ready: self.0.bus.status().borrow().ready,
+            backlog: self.0.bus.backlog(),
             ..Queues::default()
         };
         for shard in futures_util::future::join_all(answers).await.into_iter().flatten() {

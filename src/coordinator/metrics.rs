@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::run::{Move, Run};
 use super::spans::Spans;
+use crate::bus::Backlog;
 use crate::definition::Action;
 use crate::journal::Stats;
 use crate::saga::{Fact, Fate, Outcome, StepAt, UndoEnd};
@@ -18,6 +19,7 @@ pub struct Queues {
     pub timers_due: u64,
     pub intake_open: bool,
     pub nats_ready: bool,
+    pub backlog: Backlog,
 }
 
 pub struct Metrics(Arc<telemetry::metrics::Metrics>);
@@ -134,6 +136,12 @@ impl Metrics {
         figures.timers_due.with(&[]).set(queues.timers_due);
         figures.intake_open.with(&[]).set(u64::from(queues.intake_open));
         figures.nats_ready.with(&[]).set(u64::from(queues.nats_ready));
+        figures.consumer_pending.with(&[]).set(queues.backlog.pending);
+        figures.consumer_ack_pending.with(&[]).set(queues.backlog.ack_pending);
+        // Of the last event there was nothing is said any more: an alert on it would never end.
+        if queues.backlog == Backlog::default() {
+            figures.consumer_lag.with(&[]).set_ms(0);
+        }
         figures.commit_bytes.with(&[]).at_least(journal.payload_bytes);
         let counts = spans.counts();
         figures.queue_len.with(&["spans"]).set(counts.queue_len);

@@ -20,6 +20,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use self::outbox_reader::OutboxView;
 use self::replay::Replays;
 use self::subscription::Running;
 use crate::bus::{self, Archive, Bus, Delivery};
@@ -59,6 +60,7 @@ struct Inner {
     held: Mutex<BTreeMap<String, Arc<HeldKeys>>>,
     replays: Mutex<Replays>,
     subscriptions: Mutex<BTreeMap<String, Arc<Running>>>,
+    outboxes: Mutex<BTreeMap<String, OutboxView>>,
     /// What begins with [`Events::start`].
     tasks: Mutex<Vec<BoxFuture<'static, ()>>>,
     /// One operator's command on dead letters at a time: two must not give the same one again.
@@ -110,6 +112,7 @@ impl Events {
             held: Mutex::default(),
             replays: Mutex::default(),
             subscriptions: Mutex::default(),
+            outboxes: Mutex::default(),
             tasks: Mutex::default(),
             operating: tokio::sync::Mutex::default(),
         }));

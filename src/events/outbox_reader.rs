@@ -1,7 +1,7 @@
 //! Outbox tables: what a service's transactions wrote is published in order, with stable ids, and then removed.
 //! A crash in between publishes it again with the same id, which the server and every inbox know.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::Events;
@@ -30,6 +30,16 @@ pub struct OutboxTable {
     pub poll: Span,
 }
 
+/// What is shown of an outbox table; counts are since the process began.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OutboxView {
+    pub name: String,
+    /// The table can be read.
+    pub ready: bool,
+    pub published: u64,
+    pub put_aside: u64,
+}
+
 /// Why a row is no event that can be published.
 struct Unfit {
     /// As it would have been published.
@@ -49,8 +59,21 @@ impl Events {
     pub fn read_outboxes(&self, tables: Vec<OutboxTable>) {
         for table in tables {
             let this = self.clone();
+            this.note_outbox(&table.name, |_| {});
             self.later(Box::pin(async move { this.read_outbox(Arc::new(table)).await }));
         }
+    }
+
+    /// Lists outbox tables by name.
+    #[must_use]
+    pub fn list_outboxes(&self) -> Vec<OutboxView> {
+        self.0.outboxes.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    fn note_outbox(&self, name: &ServiceName, change: impl FnOnce(&mut OutboxView)) {
+        let mut outboxes = self.0.outboxes.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = name.to_string();
+        change(outboxes.entry(name.clone()).or_insert_with(|| OutboxView { name, ..OutboxView::default() }));
     }
 
     async fn read_outbox(&self, outbox: Arc<OutboxTable>) {
@@ -60,10 +83,12 @@ impl Events {
                 Ok(table) => {
                     tracing::info!(outbox = %outbox.name, "an outbox table is read");
                     pause = AGAIN_PAUSE;
+                    self.note_outbox(&outbox.name, |view| view.ready = true);
                     self.drain(&outbox, &table).await
                 }
                 Err(error) => error.to_string(),
             };
+            self.note_outbox(&outbox.name, |view| view.ready = false);
             if said != why {
                 tracing::warn!(outbox = %outbox.name, error = why, "an outbox table cannot be read, trying again");
                 said = why;
@@ -114,7 +139,10 @@ impl Events {
             if count > 0 {
                 for (row, result) in rest.iter().zip(self.0.bus.publish(events.clone()).await) {
                     match result {
-                        Ok(_) => through.push(row.id.clone()),
+                        Ok(_) => {
+                            through.push(row.id.clone());
+                            self.note_outbox(&outbox.name, |view| view.published += 1);
+                        }
                         Err(bus::Error::Unavailable(_)) => return through,
                         Err(bus::Error::Refused(detail)) => {
                             let at = through.len() - (rows.len() - rest.len());
@@ -131,6 +159,7 @@ impl Events {
                 if !self.put_row_aside(outbox, unfit).await {
                     return through;
                 }
+                self.note_outbox(&outbox.name, |view| view.put_aside += 1);
                 through.push(row.id.clone());
                 rest = &rest[1..];
             }

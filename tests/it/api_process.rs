@@ -186,6 +186,19 @@ impl Dev {
         (answer.status.as_u16(), serde_json::from_slice(&answer.body).unwrap_or_default())
     }
 
+    /// Waits until the metrics page has each of these lines.
+    pub async fn until_figures(&self, lines: &[&str]) {
+        let deadline = std::time::Instant::now() + WAIT;
+        loop {
+            let answer = self.ask("GET", "/metrics", &[], None).await;
+            let page = String::from_utf8_lossy(&answer.body).into_owned();
+            let missing = lines.iter().find(|line| !page.lines().any(|found| found == **line));
+            let Some(missing) = missing else { return };
+            assert!(std::time::Instant::now() < deadline, "`{missing}` is not in\n{page}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     /// Waits until a run is in a state.
     pub async fn until(&self, run: &str, state: &str) -> Value {
         let deadline = std::time::Instant::now() + WAIT;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_nats::jetstream;
-use backstitch::bus::{Bus, DeadLetter, Delivery, Durability, Error, JetStreamBus, Limits, Options, wire};
+use backstitch::bus::{Backlog, Bus, DeadLetter, Delivery, Durability, Error, JetStreamBus, Limits, Options, wire};
 use backstitch::envelope::Event;
 use backstitch::payload::Payload;
 use backstitch::trace_context::TraceContext;
@@ -89,6 +89,31 @@ async fn drain(bus: &JetStreamBus, count: usize) -> Vec<String> {
         }
     }
     order
+}
+
+#[tokio::test]
+async fn what_waits_is_told() {
+    let server = NatsServer::start();
+    let bus = JetStreamBus::start(options(&server));
+    bus.subscribe(vec!["order.placed.v2".parse().unwrap()]);
+    status(&bus, true, "").await;
+    publish(&bus, events(0..3_000)).await;
+    let told = async |holds: fn(Backlog) -> bool| {
+        timeout(SOON, async {
+            while !holds(bus.backlog()) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            bus.backlog()
+        })
+        .await
+        .unwrap_or_else(|_| panic!("it says {:?}", bus.backlog()))
+    };
+    // Some are fetched ahead; the others wait in the stream.
+    let waiting = told(|backlog| backlog.pending > 0).await;
+    assert!(waiting.ack_pending > 0, "{waiting:?}");
+    assert_eq!(waiting.pending + waiting.ack_pending, 3_000);
+    drain(&bus, 3_000).await;
+    told(|backlog| backlog == Backlog::default()).await;
 }
 
 async fn client(server: &NatsServer) -> jetstream::Context {

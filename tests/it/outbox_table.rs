@@ -230,6 +230,11 @@ async fn rows_are_published_whatever_the_order_of_their_commits() {
     dev.client.redrive(put_aside[1].sequence, &RedriveBody { data, by: None }).await.unwrap();
     let found = until(&workspace, &dev.url(), WRITERS * EACH + 4).await;
     assert_eq!(found.last().unwrap()["data"]["id"], "corrected", "for everybody");
+    dev.until_figures(&[
+        r#"backstitch_outbox_rows_total{outbox="shop",outcome="put_aside"} 2"#,
+        r#"backstitch_outbox_ready{outbox="shop"} 1"#,
+    ])
+    .await;
     println!(
         "outbox table: {} rows by overlapping transactions over a SIGKILL, none lost, none twice",
         WRITERS * EACH + 2

@@ -1,4 +1,4 @@
-//! Many events over many keys, one in a hundred of them poison of eight kinds, while both sides are killed and
+//! Many events over many keys, one in a hundred of them poison of nine kinds, while both sides are killed and
 //! NATS restarts: every good one is processed, in order within its key; every poison one is a dead letter;
 //! none is lost.
 //!
@@ -27,10 +27,11 @@ const LIMIT: Duration = Duration::from_secs(1_500);
 const TOO_LARGE: usize = 2 * 1024 * 1024;
 
 /// The kinds, with the reason that the dead letter must carry.
-const KINDS: [(&str, &str); 8] = [
+const KINDS: [(&str, &str); 9] = [
     ("not JSON", "invalid_event"),
     ("breaks its schema", "invalid_data"),
     ("no upcast path", "no_path_v1_to_v2"),
+    ("upcaster error", "upcaster_failed"),
     ("nested 200 deep", "invalid_event"),
     ("2 MiB", "too_large"),
     ("bad headers", "invalid_event"),
@@ -45,16 +46,20 @@ fn workspace(endpoint: &Endpoint) -> Workspace {
     let v1 =
         r#"{"type":"object","required":["id","size"],"properties":{"id":{"type":"string"},"size":{"type":"integer"}}}"#;
     let v2 = r#"{"type":"object","required":["id","amount"],"properties":{"id":{"type":"string"},"amount":{"type":"integer"}}}"#;
-    for name in ["thing.happened", "lone.thing"] {
+    for name in ["thing.happened", "lone.thing", "odd.thing"] {
         workspace.write(&format!("schemas/{name}/v1.json"), v1);
         workspace.write(&format!("schemas/{name}/v2.json"), v2);
         workspace.write(&format!("schemas/{name}/policy.yaml"), "compatibility: none\n");
     }
+    // Right for its examples, and for nothing above 9.
+    let upcaster = r#"if .size > 9 then error("no such size") else {id, amount: .size} end"#;
+    workspace.write("schemas/odd.thing/v2.from-v1.jq", upcaster);
+    workspace.write("schemas/odd.thing/examples/v1.json", r#"{"id": "a", "size": 1}"#);
     workspace.write(
         "backstitch.yaml",
         &format!(
             "telemetry: {{ otlp: off }}\nnats: {{ event_bytes_max: 1048576 }}\nsubscriptions:\n  billing:\n    url: {}\n    \
-             secret: {SECRET}\n    types: thing.happened.v2, lone.thing.v2, nobody.knows.v1\n    \
+             secret: {SECRET}\n    types: thing.happened.v2, lone.thing.v2, odd.thing.v2, nobody.knows.v1\n    \
              begins: start\n    retry: 10ms\n    concurrency: 64\n",
             endpoint.url
         ),
@@ -82,10 +87,11 @@ async fn poison(nats: &str, kind: usize, number: usize, key: &str) {
         0 => ("thing.happened.v2", "{\"id\": ".to_owned()),
         1 => ("thing.happened.v2", json!({ "id": id }).to_string()),
         2 => ("lone.thing.v1", json!({ "id": id, "size": 1 }).to_string()),
-        3 => ("thing.happened.v2", format!("{}{}", "[".repeat(200), "]".repeat(200))),
-        4 => ("thing.happened.v2", json!({ "id": id, "amount": 1, "filling": "x".repeat(TOO_LARGE) }).to_string()),
-        6 => ("thing.happened.v2", json!({ "id": "panics", "amount": 1 }).to_string()),
-        7 => ("nobody.knows.v1", json!({ "id": id }).to_string()),
+        3 => ("odd.thing.v1", json!({ "id": id, "size": 10 }).to_string()),
+        4 => ("thing.happened.v2", format!("{}{}", "[".repeat(200), "]".repeat(200))),
+        5 => ("thing.happened.v2", json!({ "id": id, "amount": 1, "filling": "x".repeat(TOO_LARGE) }).to_string()),
+        7 => ("thing.happened.v2", json!({ "id": "panics", "amount": 1 }).to_string()),
+        8 => ("nobody.knows.v1", json!({ "id": id }).to_string()),
         _ => {
             let headers = format!("NATS/1.0\r\nNats-Msg-Id: /poison/{id}\r\nno colon in this line\r\n\r\n");
             while !publish_raw(nats, "events.thing.happened.v2", headers.as_bytes(), id.as_bytes()).await {

@@ -207,6 +207,13 @@ async fn events_are_delivered_signed_tried_again_and_put_aside() {
         assert!(Instant::now() < deadline, "{view}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    dev.until_figures(&[
+        r#"backstitch_subscription_events_total{subscription="billing",outcome="delivered"} 6"#,
+        r#"backstitch_subscription_events_total{subscription="billing",outcome="put_aside"} 4"#,
+        r#"backstitch_subscription_waiting{subscription="billing"} 1"#,
+        r#"backstitch_subscription_disabled{subscription="billing"} 1"#,
+    ])
+    .await;
     endpoint.set_gone(false);
     assert!(dev.stop().success(), "it stays disabled over a restart");
     let dev = Dev::start(&workspace, &[]);

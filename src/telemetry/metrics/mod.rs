@@ -108,8 +108,22 @@ metrics! {
     events_consumed: "backstitch_events_consumed_total" Counter ["type"],
     /// Events taken that had been taken before.
     events_duplicate: "backstitch_events_duplicate_total" Counter [],
-    /// How old the event was that was taken last, when it was taken.
+    /// How old the event was that was taken last, when it was taken; 0 once nothing waits.
     consumer_lag: "backstitch_consumer_lag_seconds" SecondsGauge [],
+    /// Events in the stream that the consumer was never given, as of the last look (every 5 s).
+    consumer_pending: "backstitch_consumer_pending" Gauge [],
+    /// Events that the consumer was given and has not acknowledged, as of the last look (every 5 s).
+    consumer_ack_pending: "backstitch_consumer_ack_pending" Gauge [],
+    /// Events of subscriptions, by what became of them: delivered, put_aside; and attempts that failed: failed.
+    subscription_events: "backstitch_subscription_events_total" Counter ["subscription", "outcome"],
+    /// Events read for a subscription and not through yet.
+    subscription_waiting: "backstitch_subscription_waiting" Gauge ["subscription"],
+    /// 1 for a subscription that delivers nothing: its endpoint answered 410, or an operator disabled it.
+    subscription_disabled: "backstitch_subscription_disabled" Gauge ["subscription"],
+    /// Rows of outbox tables, by what became of them: published, put_aside.
+    outbox_rows: "backstitch_outbox_rows_total" Counter ["outbox", "outcome"],
+    /// 1 while the outbox table can be read.
+    outbox_ready: "backstitch_outbox_ready" Gauge ["outbox"],
     /// Events acknowledged by the bus.
     events_published: "backstitch_events_published_total" Counter [],
     /// Messages put aside, by reason.

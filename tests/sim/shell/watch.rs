@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstitch::bus::{Acknowledge, Bus, DeadLetter, Delivery, Error, NoEvent, Published, Status};
+use backstitch::bus::{Acknowledge, Backlog, Bus, DeadLetter, Delivery, Error, NoEvent, Published, Status};
 use backstitch::envelope::Event;
 use backstitch::id::{EventType, RunId, SagaName};
 use futures_util::future::BoxFuture;
@@ -84,6 +84,10 @@ impl Bus for Watched {
 
     fn dead_letter(&self, letter: DeadLetter) -> BoxFuture<'static, Result<Published, Error>> {
         self.0.bus.dead_letter(letter)
+    }
+
+    fn backlog(&self) -> Backlog {
+        self.0.bus.backlog()
     }
 
     fn status(&self) -> watch::Receiver<Status> {
