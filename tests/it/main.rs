@@ -4,6 +4,7 @@ mod api;
 mod api_process;
 mod arrows;
 mod bad_events;
+mod baggage;
 mod bus;
 mod checker;
 mod cli;

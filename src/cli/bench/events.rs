@@ -49,6 +49,8 @@ const TYPE: &str = "bench.event.v1";
 const WARM_UP: Duration = Duration::from_secs(1);
 /// The backlog for consuming: a few seconds of it.
 const BACKLOG: u64 = 40_000;
+/// Backlogs, one after the other.
+const TURNS: usize = 5;
 /// Acknowledgements awaited at a time while the backlog is written.
 const BACKLOG_IN_FLIGHT: usize = 512;
 /// Messages pulled at a time, as our own consumer does.
@@ -74,6 +76,8 @@ struct Publish {
 
 #[derive(Debug, Serialize)]
 struct Consume {
+    /// Of each side; the figures are medians.
+    turns: usize,
     events: u64,
     marked_per_second: f64,
     bare_per_second: f64,
@@ -143,7 +147,7 @@ async fn measure(args: &Args, output: Output, orchestrator: &mut Orchestrator, u
         });
     }
     if output == Output::Text {
-        anstream::println!("consuming {BACKLOG} events, twice …");
+        anstream::println!("consuming {BACKLOG} events, {TURNS} times …");
     }
     let consume = consume(orchestrator, &stream).await?;
     let page = Page { server, publish, consume };
@@ -169,9 +173,9 @@ impl Page {
                 row.failures
             );
         }
-        let Consume { events, marked_per_second, bare_per_second, ratio } = self.consume;
+        let Consume { turns, events, marked_per_second, bare_per_second, ratio } = self.consume;
         anstream::println!(
-            "consume, {events} events: {marked_per_second:>7.0}/s to a committed inbox mark, {bare_per_second:>7.0}/s bare pull, {:.0}%",
+            "consume, {turns} times {events} events: {marked_per_second:>7.0}/s to a committed inbox mark, {bare_per_second:>7.0}/s bare pull, {:.0}%",
             ratio * 100.0
         );
     }
@@ -265,23 +269,38 @@ async fn many<P: Publisher>(in_flight: usize, time: Duration, make: impl Fn() ->
     (done as f64 / seconds, failures.load(Ordering::Relaxed))
 }
 
-/// Stops the orchestrator's process in its tracks, writes a backlog, and lets it go on; then pulls as much
-/// bare. Before and behind, so that a busy moment hits both.
+/// Stops the orchestrator's process in its tracks, writes a backlog, and lets it go on; and pulls as much bare
+/// before and behind. Several times, with the medians of both sides: a busy moment of the machine decides
+/// nothing.
 async fn consume(orchestrator: &Orchestrator, stream: &jetstream::Context) -> Result<Consume, Failure> {
     wait_until_consumed(stream).await?;
-    let bare_first = pull_bare(stream, "bench-1").await?;
     let pid = orchestrator.pid().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
     let pid = pid.ok_or_else(|| Failure::new(Code::Failed, "the orchestrator does not run"))?;
     let signal = |signal| kill_process(pid, signal).map_err(|error| failed("cannot signal the orchestrator")(&error));
-    signal(Signal::STOP)?;
-    let written = backlog(stream).await;
-    signal(Signal::CONT)?;
-    written?;
-    let began = Instant::now();
-    wait_until_consumed(stream).await?;
-    let marked = BACKLOG as f64 / began.elapsed().as_secs_f64();
-    let bare = f64::midpoint(bare_first, pull_bare(stream, "bench-2").await?);
-    Ok(Consume { events: BACKLOG, marked_per_second: marked, bare_per_second: bare, ratio: marked / bare.max(1.0) })
+    let (mut marked, mut bare) = (Vec::new(), vec![pull_bare(stream, "bench-0").await?]);
+    for turn in 1..=TURNS {
+        signal(Signal::STOP)?;
+        let written = backlog(stream).await;
+        signal(Signal::CONT)?;
+        written?;
+        let began = Instant::now();
+        wait_until_consumed(stream).await?;
+        marked.push(BACKLOG as f64 / began.elapsed().as_secs_f64());
+        bare.push(pull_bare(stream, &format!("bench-{turn}")).await?);
+    }
+    let (marked_per_second, bare_per_second) = (median(marked), median(bare));
+    let ratio = marked_per_second / bare_per_second.max(1.0);
+    Ok(Consume { turns: TURNS, events: BACKLOG, marked_per_second, bare_per_second, ratio })
+}
+
+/// Returns the middle one, or the mean of the two in the middle.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() % 2 {
+        0 if middle > 0 => f64::midpoint(values[middle - 1], values[middle]),
+        _ => values.get(middle).copied().unwrap_or_default(),
+    }
 }
 
 async fn backlog(stream: &jetstream::Context) -> Result<(), Failure> {
