@@ -78,6 +78,8 @@ pub const JOURNAL: &[&str] = &[
     "turn_forgets_the_outbox",
     "turn_forgets_the_inbox",
     "turn_forgets_definitions",
+    "turn_forgets_later_definitions",
+    "turn_forgets_settings",
     "unfinished_turn_is_forgotten",
     "seal_forgets_keys",
     "published_is_forgotten",

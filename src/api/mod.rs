@@ -12,6 +12,7 @@ mod openapi;
 mod problem;
 mod registry;
 mod replays;
+mod rollouts;
 mod routes;
 mod runs;
 mod sagas;

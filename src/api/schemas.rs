@@ -78,8 +78,13 @@ pub fn all() -> Value {
             "name": text(), "version": whole(), "summary": maybe_text(), "file": text(), "fingerprint": text(),
             "events": list(text()), "steps": list(text()),
             "schedules": list(object(json!({ "rhythm": text(), "next": text() }), &["rhythm"])),
-            "open_runs": { "type": "object", "additionalProperties": whole() },
-        }), &["name", "version", "file", "fingerprint", "events", "steps", "open_runs"]),
+            "starts_percent": whole(), "open_runs": { "type": "object", "additionalProperties": whole() },
+        }), &["name", "version", "file", "fingerprint", "events", "steps", "starts_percent", "open_runs"]),
+        "Rollout": object(json!({
+            "saga": text(), "version": whole(), "percent": whole(), "others": whole(), "loaded": flag(), "since": text(),
+            "by": text(),
+        }), &["saga", "version", "percent", "loaded", "since"]),
+        "RolloutWanted": object(json!({ "version": whole(), "percent": whole(), "by": text() }), &["version", "percent"]),
         "Lock": object(json!({
             "name": text(), "holder": reference("LockRun"), "waiting": list(reference("LockRun")),
         }), &["name", "holder", "waiting"]),
@@ -126,8 +131,8 @@ pub fn all() -> Value {
 mod tests {
     use super::*;
     use crate::coordinator::view::{
-        HistoryEntry, LockRun, LockView, ParkedView, RunPage, RunSummary, RunView, SagaView, ScheduleView, StepView,
-        UndoView,
+        HistoryEntry, LockRun, LockView, ParkedView, RolloutView, RunPage, RunSummary, RunView, SagaView, ScheduleView,
+        StepView, UndoView,
     };
     use crate::payload::Payload;
     use crate::problem::Problem;
@@ -225,9 +230,20 @@ mod tests {
             events: vec![],
             schedules: vec![ScheduleView { rhythm: "every 5m".into(), next: None }],
             steps: vec![],
+            starts_percent: 100,
             open_runs: std::collections::BTreeMap::new(),
         };
         check("Saga", &serde_json::to_value(saga).unwrap());
+        let rollout = RolloutView {
+            saga: "order".into(),
+            version: 2,
+            percent: 10,
+            others: Some(1),
+            loaded: true,
+            since: "t".into(),
+            by: Some("ann".into()),
+        };
+        check("Rollout", &serde_json::to_value(rollout).unwrap());
         let run = LockRun { run: "r".into(), saga: "s".into(), state: "parked".into(), started_at: "t".into() };
         let lock = LockView { name: "order/1".into(), holder: run.clone(), waiting: vec![run] };
         check("Lock", &serde_json::to_value(&lock).unwrap());

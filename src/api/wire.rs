@@ -49,9 +49,21 @@ pub struct StartBody {
     /// None: the run's own id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<String>,
-    /// None: the newest loaded version.
+    /// None: the newest loaded version, or what a rollout says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u32>,
+}
+
+/// What `POST /api/v1/sagas/{name}/rollout` takes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutBody {
+    pub version: u32,
+    /// Of a hundred starts that name no version, so many take it: 0 to 100.
+    pub percent: u8,
+    /// Who does it; kept in the audit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 /// What a start answers that does not wait.

@@ -409,6 +409,15 @@ impl Client {
         self.read(&self.post(target, Some(body), ANSWER_WAIT).await?)
     }
 
+    /// Gives a command that is answered with nothing.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn command(&self, target: &str, body: &impl Serialize) -> Result<(), ClientError> {
+        let body = Bytes::from(serde_json::to_vec(body).unwrap_or_default());
+        self.post(target, Some(body), ANSWER_WAIT).await.map(drop)
+    }
+
     /// Publishes CloudEvents in structured mode as one batch.
     ///
     /// # Errors

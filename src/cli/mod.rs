@@ -21,6 +21,7 @@ mod output;
 pub mod participant;
 mod publish;
 mod publish_stream;
+mod rollout;
 mod runs;
 mod schema;
 mod serve;
@@ -115,6 +116,8 @@ enum Command {
     Trace(trace::Args),
     /// Lists the loaded sagas.
     Sagas(Listing),
+    /// Lets a share of a saga's starts take one of its versions; shows it, ends it.
+    Rollout(rollout::Args),
     /// Lists the semantic locks: who holds them, who waits.
     Locks(Listing),
 
@@ -210,6 +213,7 @@ async fn run(command: Command) -> Outcome {
         Command::Watch(args) => runs::watch(args).await,
         Command::History(args) => runs::history(args).await,
         Command::Sagas(args) => sagas(args).await,
+        Command::Rollout(args) => rollout::run(args).await,
         Command::Locks(args) => locks(args).await,
         Command::Cancel(args) => operate::cancel(args).await,
         Command::Pause(args) => operate::plain("pause", args).await,

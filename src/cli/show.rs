@@ -205,12 +205,13 @@ fn started_by(saga: &SagaView) -> String {
 /// # Errors
 /// When stdout cannot be written.
 pub fn sagas(sagas: &[SagaView]) -> io::Result<()> {
-    let mut rows = table(&["SAGA", "VERSION", "STARTED BY", "STEPS", "OPEN RUNS", "FILE"]);
+    let mut rows = table(&["SAGA", "VERSION", "STARTS", "STARTED BY", "STEPS", "OPEN RUNS", "FILE"]);
     for saga in sagas {
         let open: Vec<String> = saga.open_runs.iter().map(|(state, count)| format!("{count} {state}")).collect();
         rows.add_row([
             saga.name.clone(),
             saga.version.to_string(),
+            format!("{} %", saga.starts_percent),
             started_by(saga),
             saga.steps.join(", "),
             open.join(", "),

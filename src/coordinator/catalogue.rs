@@ -1,8 +1,9 @@
-//! The loaded sagas: many versions side by side, the newest one for new runs.
+//! The loaded sagas: many versions side by side, the newest one for new runs unless a rollout shares them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::rollout::{Rollout, WHOLE, place_of_event};
 use crate::definition::{EventTrigger, SagaDefinition};
 use crate::id::{EventType, SagaName};
 use crate::payload::Payload;
@@ -25,7 +26,8 @@ pub struct Entry {
 #[derive(Clone, Default)]
 pub struct Catalogue {
     sagas: BTreeMap<SagaName, BTreeMap<u32, Entry>>,
-    /// By the type's name without version.
+    rollouts: BTreeMap<SagaName, Rollout>,
+    /// By the type's name without version; of the versions that starts may take.
     by_event: BTreeMap<String, Vec<(Entry, usize)>>,
 }
 
@@ -42,13 +44,27 @@ impl Active {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Puts other sagas in the place of those; rollouts stay.
     pub fn replace(&self, catalogue: Catalogue) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalogue);
+        let mut active = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        *active = Arc::new(catalogue.with_rollouts(active.rollouts.clone()));
+    }
+
+    /// Begins or ends a rollout; returns what counts now.
+    pub fn roll_out(&self, saga: &SagaName, rollout: Option<Rollout>) -> Arc<Catalogue> {
+        let mut active = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut rollouts = active.rollouts.clone();
+        match rollout {
+            Some(rollout) => rollouts.insert(saga.clone(), rollout),
+            None => rollouts.remove(saga),
+        };
+        *active = Arc::new(Catalogue::clone(&active).with_rollouts(rollouts));
+        Arc::clone(&active)
     }
 }
 
 impl Catalogue {
-    /// Makes a catalogue. Only the newest version of a saga is started by events.
+    /// Makes a catalogue. Without a rollout only the newest version of a saga is started by events.
     ///
     /// # Errors
     /// Two files that define the same version of the same saga.
@@ -65,13 +81,56 @@ impl Catalogue {
             }
             versions.insert(definition.version, entry);
         }
+        let none = Self { sagas, rollouts: BTreeMap::new(), by_event: BTreeMap::new() };
+        Ok(none.with_rollouts(BTreeMap::new()))
+    }
+
+    /// Returns the same sagas with these rollouts.
+    #[must_use]
+    pub fn with_rollouts(mut self, rollouts: BTreeMap<SagaName, Rollout>) -> Self {
+        self.rollouts = rollouts;
         let mut by_event: BTreeMap<String, Vec<(Entry, usize)>> = BTreeMap::new();
-        for newest in sagas.values().filter_map(|versions| versions.values().next_back()) {
-            for (at, trigger) in newest.definition.triggers.iter().enumerate() {
-                by_event.entry(trigger.event.name().to_owned()).or_default().push((newest.clone(), at));
+        for entry in self.sagas.keys().flat_map(|name| self.startable(name)) {
+            for (at, trigger) in entry.definition.triggers.iter().enumerate() {
+                by_event.entry(trigger.event.name().to_owned()).or_default().push((entry.clone(), at));
             }
         }
-        Ok(Self { sagas, by_event })
+        self.by_event = by_event;
+        self
+    }
+
+    /// Returns the rollouts by saga.
+    #[must_use]
+    pub fn rollouts(&self) -> &BTreeMap<SagaName, Rollout> {
+        &self.rollouts
+    }
+
+    /// Returns the loaded versions of a saga, ascending.
+    #[must_use]
+    pub fn versions(&self, name: &SagaName) -> Vec<u32> {
+        self.sagas.get(name).into_iter().flat_map(|versions| versions.keys().copied()).collect()
+    }
+
+    /// Returns the version that a start takes which names none, by its place among a hundred.
+    #[must_use]
+    pub fn pick(&self, name: &SagaName, place: u8) -> Option<&Entry> {
+        let versions = self.sagas.get(name)?;
+        let rolled_out = self.rollouts.get(name).and_then(|rollout| rollout.pick(versions, place));
+        rolled_out.or_else(|| versions.values().next_back())
+    }
+
+    /// Returns how many of a hundred starts take a version.
+    #[must_use]
+    pub fn share(&self, name: &SagaName, version: u32) -> u8 {
+        let taken = |place: &u8| self.pick(name, *place).is_some_and(|entry| entry.definition.version == version);
+        u8::try_from((0..WHOLE).filter(taken).count()).unwrap_or(WHOLE)
+    }
+
+    /// Returns the versions that starts may take: one, or the two of a rollout.
+    fn startable(&self, name: &SagaName) -> Vec<&Entry> {
+        let mut entries: Vec<&Entry> = [0, WHOLE - 1].iter().filter_map(|place| self.pick(name, *place)).collect();
+        entries.dedup_by_key(|entry| entry.definition.version);
+        entries
     }
 
     /// Finds a saga; without a version the newest.
@@ -84,11 +143,24 @@ impl Catalogue {
         }
     }
 
-    /// Returns what an event type starts, whatever version of it a trigger names: of each saga the triggers of
+    /// Returns what an event starts, whatever version of its type a trigger names: of each saga the triggers of
     /// the version that is nearest, the event's own, else a newer one (older events are upcast), else an older.
-    pub fn triggered_by(&self, event: &EventType) -> impl Iterator<Item = (&Entry, &EventTrigger)> {
-        let all = || {
-            let named = self.by_event.get(event.name()).into_iter().flatten();
+    /// Which version of the saga it is, the event's source and id decide where there is a rollout.
+    pub fn triggered_by<'a>(
+        &'a self,
+        event: &EventType,
+        (source, id): (&'a str, &'a str),
+    ) -> impl Iterator<Item = (&'a Entry, &'a EventTrigger)> + use<'a> {
+        let picked = move |(entry, _): &&(Entry, usize)| {
+            let SagaDefinition { name, version, .. } = &*entry.definition;
+            !self.rollouts.contains_key(name)
+                || self
+                    .pick(name, place_of_event(name, source, id))
+                    .is_some_and(|one| one.definition.version == *version)
+        };
+        let of_type = self.by_event.get(event.name());
+        let all = move || {
+            let named = of_type.into_iter().flatten().filter(picked);
             named.map(|(entry, at)| (entry, &entry.definition.triggers[*at]))
         };
         let wanted = event.version();
@@ -114,9 +186,10 @@ impl Catalogue {
         types
     }
 
-    /// Returns the newest version of every saga.
-    pub fn newest(&self) -> impl Iterator<Item = &Entry> {
-        self.sagas.values().filter_map(|versions| versions.values().next_back())
+    /// Returns of every saga the version that the clock starts: the one that most starts take. A moment is one
+    /// run, so there is nothing to share.
+    pub fn by_clock(&self) -> impl Iterator<Item = &Entry> {
+        self.sagas.keys().filter_map(|name| self.pick(name, WHOLE / 2))
     }
 
     /// Returns every loaded saga by name, newest version first.

@@ -12,8 +12,9 @@ use super::catalogue::{Active, Catalogue, Entry, EventSchemas, Refusal};
 use super::correlator::awaited;
 use super::metrics::Queues;
 use super::recovery::Definitions;
+use super::rollout::place_of;
 use super::run::input_hash;
-use super::shard::{Message, OpenFilter, Router, Shared, StartRun};
+use super::shard::{Message, OpenFilter, OpenKey, Router, Shared, StartRun};
 use super::start::{Options, Quarantine, begin_trace};
 use super::view::{
     HistoryEntry, LockRun, LockView, PartReadiness, Readiness, RunFilter, RunNews, RunPage, RunSummary, RunView,
@@ -54,7 +55,7 @@ pub(super) struct Inner {
 #[derive(Debug, Clone)]
 pub struct StartRequest {
     pub saga: SagaName,
-    /// None: the newest loaded version.
+    /// None: the newest loaded version, or what a rollout says.
     pub version: Option<u32>,
     pub input: Payload,
     pub key: Option<String>,
@@ -171,17 +172,21 @@ impl Handle {
     pub async fn start(&self, request: StartRequest) -> Result<Started, StartError> {
         let StartRequest { saga, version, input, key, correlation_id, trace } = request;
         let catalogue = self.0.catalogue.get();
-        let entry = catalogue.find(&saga, version).ok_or_else(|| StartError::UnknownSaga {
+        let run = match &key {
+            Some(key) => RunId::keyed(&saga, key),
+            None => RunId(uuid::Uuid::now_v7()),
+        };
+        let entry = match version {
+            Some(version) => catalogue.find(&saga, Some(version)),
+            None => catalogue.pick(&saga, place_of(run)),
+        };
+        let entry = entry.ok_or_else(|| StartError::UnknownSaga {
             saga: saga.to_string(),
             hint: match version {
                 Some(version) => format!(" in version {version}"),
                 None => catalogue.hint(saga.as_str()),
             },
         })?;
-        let run = match &key {
-            Some(key) => RunId::keyed(&saga, key),
-            None => RunId(uuid::Uuid::now_v7()),
-        };
         let (trace, parent) = begin_trace(run, trace.as_ref(), &self.0.shared.spans);
         let start = saga::Start {
             run,
@@ -534,11 +539,12 @@ impl Handle {
         let (catalogue, now) = (self.0.catalogue.get(), self.0.shared.clock.now());
         let view = |entry: &Entry| {
             let definition = &entry.definition;
-            let newest = catalogue.find(&definition.name, None).map(|newest| newest.definition.version);
             let open_runs = counts
                 .iter()
-                .filter(|((saga, _), _)| saga == definition.name.as_str() && newest == Some(definition.version))
-                .map(|((_, state), count)| ((*state).to_owned(), *count))
+                .filter(|((saga, version, _), _)| {
+                    (saga.as_str(), *version) == (definition.name.as_str(), definition.version)
+                })
+                .map(|((_, _, state), count)| ((*state).to_owned(), *count))
                 .collect();
             SagaView {
                 name: definition.name.to_string(),
@@ -556,13 +562,14 @@ impl Handle {
                     })
                     .collect(),
                 steps: definition.steps.iter().map(|step| step.path.to_string()).collect(),
+                starts_percent: catalogue.share(&definition.name, definition.version),
                 open_runs,
             }
         };
         catalogue.all().map(view).collect()
     }
 
-    async fn counts(&self) -> (BTreeMap<(String, &'static str), u64>, Queues) {
+    async fn counts(&self) -> (BTreeMap<OpenKey, u64>, Queues) {
         let answers = self.0.router.all().map(|shard| {
             let (reply, answer) = oneshot::channel();
             let _ = shard.send(Message::Counts { reply });
@@ -660,7 +667,12 @@ impl Handle {
     pub async fn refresh_metrics(&self) {
         let (counts, queues) = self.counts().await;
         let shared = &self.0.shared;
-        let open = counts.iter().map(|((saga, state), count)| (saga.as_str(), *state, *count));
+        // The versions of a saga are one series.
+        let mut open: BTreeMap<(&str, &'static str), u64> = BTreeMap::new();
+        for ((saga, _, state), count) in &counts {
+            *open.entry((saga, state)).or_default() += count;
+        }
+        let open = open.into_iter().map(|((saga, state), count)| (saga, state, count));
         shared.metrics.refresh(open, &shared.journal.stats(), &queues, &shared.spans);
     }
 

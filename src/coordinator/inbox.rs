@@ -318,7 +318,7 @@ impl Intake {
             OnReplay::Skip => !replayed,
         };
         let catalogue = self.catalogue.get();
-        let triggers = catalogue.triggered_by(&event.event_type);
+        let triggers = catalogue.triggered_by(&event.event_type, (&event.source, &event.id));
         let mut triggers = triggers.filter(|(_, trigger)| wanted(trigger)).peekable();
         let awaited = if replayed { Vec::new() } else { self.shared.correlator.awaited_as(&event.event_type) };
         if triggers.peek().is_none() && awaited.is_empty() {

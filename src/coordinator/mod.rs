@@ -21,6 +21,7 @@ mod notices;
 mod outbox;
 mod recovery;
 mod render;
+mod rollout;
 mod run;
 mod scheduler;
 mod shard;
@@ -35,6 +36,7 @@ pub use handle::{Handle, OperateError, PublishError, StartError, StartRequest, S
 pub use held_keys::{HeldKeys, LaterEvents, WAITS};
 pub use journal_tools::ToolError;
 pub use notices::{NoticeKind, NoticePolicy};
+pub use rollout::RolloutError;
 pub use spans::{Server, TracePolicy, anchor_span, published_span};
 pub use start::{Links, Options, Parts, StartupError};
 

@@ -40,7 +40,7 @@ pub(super) async fn work(handle: Weak<Inner>) {
     loop {
         let Some(now_handle) = handle.upgrade().map(Handle::of) else { return };
         let catalogue = now_handle.0.catalogue.get();
-        for entry in catalogue.newest() {
+        for entry in catalogue.by_clock() {
             for (at, schedule) in entry.definition.schedules.iter().enumerate() {
                 let name = (entry.definition.name.to_string(), at, schedule.rhythm.to_string());
                 let now = now_handle.0.shared.clock.now();
@@ -53,7 +53,7 @@ pub(super) async fn work(handle: Weak<Inner>) {
             }
         }
         let now = now_handle.0.shared.clock.now();
-        let next = catalogue.newest().flat_map(|entry| &entry.definition.schedules);
+        let next = catalogue.by_clock().flat_map(|entry| &entry.definition.schedules);
         let next = next.filter_map(|schedule| schedule.rhythm.next_after(now)).min();
         let wait = next.map_or(LOOK_EVERY, |next| Duration::from_millis(next.since(now).0)).min(LOOK_EVERY);
         drop(now_handle);

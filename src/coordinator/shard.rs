@@ -170,11 +170,14 @@ fn asking(run: &Run, path: &str) -> Option<(StepAt, Form)> {
     Some((step, Form { who: ask.who.clone(), form: ask.form.clone() }))
 }
 
+/// Saga, version, state.
+pub type OpenKey = (String, u32, &'static str);
+
 /// What a shard holds.
 #[derive(Default)]
 pub struct Counts {
-    /// Open runs by (saga, state).
-    pub runs: HashMap<(String, &'static str), u64>,
+    /// Open runs.
+    pub runs: HashMap<OpenKey, u64>,
     pub timers: usize,
     pub timers_due: usize,
 }
@@ -320,7 +323,8 @@ impl Shard {
                 let (timers, timers_due) = self.timers.count(self.shared.clock.now());
                 let mut counts = Counts { timers, timers_due, ..Counts::default() };
                 for run in self.runs.values() {
-                    let key = (run.state.begun.saga.to_string(), run.state.state().as_str());
+                    let version = run.definition.version;
+                    let key = (run.state.begun.saga.to_string(), version, run.state.state().as_str());
                     *counts.runs.entry(key).or_default() += 1;
                 }
                 let _ = reply.send(counts);

@@ -19,6 +19,7 @@ use super::news::News;
 use super::notices::{NoticePolicy, Notices};
 use super::outbox;
 use super::recovery::{self, Definitions};
+use super::rollout;
 use super::run::{EventCheck, Run};
 use super::shard::{Message, Router, Shard, Shared};
 use super::spans::{Spans, TracePolicy, anchor_span};
@@ -134,6 +135,7 @@ impl Parts {
             links,
         } = self;
         store_definitions(&catalogue, &recovered, journal.as_ref()).await?;
+        let catalogue = catalogue.with_rollouts(rollout::recovered(&recovered.settings));
         let (active, now) = (Arc::new(Active::new(catalogue)), clock.now());
         let catalogue = active.get();
         failpoint::hit("definitions.stored");

@@ -192,6 +192,25 @@ pub struct ScheduleView {
     pub next: Option<String>,
 }
 
+/// A share of a saga's starts for one version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutView {
+    pub saga: String,
+    pub version: u32,
+    /// Of the starts that name no version: so many of a hundred take this one, 0 to 100.
+    pub percent: u8,
+    /// What the others take: the newest of the other versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub others: Option<u32>,
+    /// False when the version is not loaded any more: then every start takes the newest.
+    pub loaded: bool,
+    /// RFC 3339.
+    pub since: String,
+    /// Who says that they did it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
 /// A loaded saga.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SagaView {
@@ -207,7 +226,10 @@ pub struct SagaView {
     pub schedules: Vec<ScheduleView>,
     /// Step paths in file order.
     pub steps: Vec<String>,
-    /// Open runs by state.
+    /// Of the starts that name no version: so many of a hundred take this one.
+    #[serde(default)]
+    pub starts_percent: u8,
+    /// Open runs of this version by state.
     pub open_runs: std::collections::BTreeMap<String, u64>,
 }
 

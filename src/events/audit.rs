@@ -1,4 +1,4 @@
-//! What operators did to dead letters and replays: written before it is done, so that nothing is done of
+//! What operators did to dead letters, replays and rollouts: written before it is done, so that nothing is done of
 //! which nobody knows. A stream of its own keeps it as long as the dead letters.
 
 use serde::{Deserialize, Serialize};
@@ -29,7 +29,10 @@ pub struct Entry {
 
 impl Events {
     /// Writes an entry; what it tells of may be done when this has returned.
-    pub(super) async fn note(
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]: then it must not be done.
+    pub async fn note(
         &self,
         action: &str,
         by: Option<&str>,

@@ -50,6 +50,7 @@ struct Store {
     tombstones: BTreeMap<RunId, Tombstone>,
     outbox: BTreeMap<(RunId, u64), Bytes>,
     definitions: BTreeMap<Fingerprint, Arc<str>>,
+    settings: BTreeMap<Arc<str>, Arc<str>>,
     inbox: Inbox,
     /// The latest time in any transition.
     now: Timestamp,
@@ -79,6 +80,7 @@ impl MemoryJournal {
             tombstones: BTreeMap::new(),
             outbox: BTreeMap::new(),
             definitions: BTreeMap::new(),
+            settings: BTreeMap::new(),
             inbox: Inbox::new(INBOX_WINDOW, INBOX_EVENTS_MAX),
             now: Timestamp::default(),
         })
@@ -206,6 +208,13 @@ impl Store {
                 self.definitions.insert(*fingerprint, source.clone());
                 Ok(())
             }
+            Change::Setting { name, value } => {
+                match value {
+                    Some(value) => self.settings.insert(Arc::clone(name), Arc::clone(value)),
+                    None => self.settings.remove(name),
+                };
+                Ok(())
+            }
         })
     }
 
@@ -254,6 +263,7 @@ impl Store {
             runs: self.open.iter().map(open).collect(),
             outbox: self.outbox.iter().map(entry).collect(),
             definitions: self.definitions.clone(),
+            settings: self.settings.clone(),
             notes: vec![format!("memory journal: {} open runs", self.open.len())],
         }
     }

@@ -153,6 +153,11 @@ pub enum Change {
         fingerprint: Fingerprint,
         source: Arc<str>,
     },
+    /// A value that the owner keeps under a name; none takes it away.
+    Setting {
+        name: Arc<str>,
+        value: Option<Arc<str>>,
+    },
 }
 
 /// An open run as read back.
@@ -173,6 +178,8 @@ pub struct Recovered {
     /// Not yet published, in per-run order.
     pub outbox: Vec<OutboxEntry>,
     pub definitions: BTreeMap<Fingerprint, Arc<str>>,
+    /// What was kept under a name.
+    pub settings: BTreeMap<Arc<str>, Arc<str>>,
     /// Lines for the log: what was repaired, what was read, how long it took.
     pub notes: Vec<String>,
 }

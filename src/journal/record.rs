@@ -37,6 +37,7 @@ mod kind {
     pub const CARRIED_MARK: u8 = 9;
     pub const CARRIED_EVENTS: u8 = 10;
     pub const CARRY_DONE: u8 = 11;
+    pub const SETTING: u8 = 12;
 }
 
 /// What one record says.
@@ -130,6 +131,10 @@ pub fn put_change(out: &mut Vec<u8>, change: &Change) {
         Change::Definition { fingerprint, source } => put(out, kind::DEFINITION, NO_RUN, 0, 0, |out| {
             out.put_raw(&fingerprint.0);
             out.put_str(source);
+        }),
+        Change::Setting { name, value } => put(out, kind::SETTING, NO_RUN, 0, 0, |out| {
+            out.put_str(name);
+            out.put_optional(value.as_deref());
         }),
     }
 }
@@ -289,6 +294,10 @@ fn body(kind: u8, run: RunId, sequence: u64, epoch: u64, mut take: Take<'_>) -> 
         kind::PUBLISHED => Record::Change(Change::Published { run, number: sequence }),
         kind::DEFINITION => {
             Record::Change(Change::Definition { fingerprint: Fingerprint(take.array()?), source: take.text()?.into() })
+        }
+        kind::SETTING => {
+            let (name, value) = (take.text()?.into(), take.optional()?.map(Arc::from));
+            Record::Change(Change::Setting { name, value })
         }
         kind::GENERATION => Record::Generation(GenerationStart {
             journal: Uuid::from_bytes(take.array()?),

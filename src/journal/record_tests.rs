@@ -71,6 +71,7 @@ fn frozen() -> Vec<(&'static str, Record, &'static str)> {
     };
     let entry = OutboxEntry { run: run(0xa1), number: 4, event: Bytes::from_static(b"event") };
     let definition = Change::Definition { fingerprint: Fingerprint([0x88; 32]), source: Arc::from("saga: order") };
+    let setting = Change::Setting { name: "rollout/order".into(), value: Some("{}".into()) };
     vec![
         ("transition", Record::Change(Change::Run(transition())), TRANSITION),
         ("inbox", Record::Change(Change::Inbox(mark())), INBOX),
@@ -83,6 +84,7 @@ fn frozen() -> Vec<(&'static str, Record, &'static str)> {
         ("carried mark", Record::CarriedMark { mark: mark(), left: vec![run(0xa2)] }, CARRIED_MARK),
         ("carried events", Record::CarriedEvents(vec![([0xbb; 16], Timestamp(0xcc))]), CARRIED_EVENTS),
         ("carry done", Record::CarryDone, CARRY_DONE),
+        ("setting", Record::Change(setting), SETTING),
     ]
 }
 
@@ -131,6 +133,10 @@ const CARRIED_MARK: &str = concat!(
 const CARRIED_EVENTS: &str = concat!(
     "48000000010a0000000000000000000000000000000000000000000000000000000000000000000001000000bbbbbbbbbbbb",
     "bbbbbbbbbbbbbbbbbbbbcc000000000000004e5383d9",
+);
+const SETTING: &str = concat!(
+    "44000000010c000000000000000000000000000000000000000000000000000000000000000000000d000000726f6c6c6f75",
+    "742f6f7264657201020000007b7dd3147042",
 );
 const CARRY_DONE: &str = "2c000000010b00000000000000000000000000000000000000000000000000000000000000000000a5b547a5";
 

@@ -59,4 +59,5 @@ mod telemetry;
 mod tidy;
 mod trace_store;
 mod traces;
+mod versions;
 mod w3c;

@@ -19,6 +19,8 @@ use crate::counted::count;
 use crate::rng::Rng;
 
 const DEFINITION: Fingerprint = Fingerprint([7; 32]);
+/// What some runs move to.
+const LATER: Fingerprint = Fingerprint([8; 32]);
 /// Stories in an ordinary `cargo test`: some seconds.
 const SEEDS: u64 = 40;
 /// Operations of one story: several turns of a generation of 64 KiB.
@@ -37,6 +39,7 @@ struct Run {
     facts: Vec<Bytes>,
     epoch: u64,
     ended: bool,
+    moved: bool,
 }
 
 /// What must be there.
@@ -48,6 +51,7 @@ struct Model {
     /// Marks by event, with the targets that have not moved.
     marks: BTreeMap<u64, Vec<u64>>,
     complete: BTreeSet<u64>,
+    settings: BTreeMap<Arc<str>, Arc<str>>,
 }
 
 fn id(run: u64) -> RunId {
@@ -141,7 +145,7 @@ impl Story {
     async fn operate(&mut self, journal: &SledJournal) {
         let next = self.model.runs.len() as u64;
         let event = (self.model.complete.len() + self.model.marks.len()) as u64;
-        let changes = match self.rng.below(12) {
+        let changes = match self.rng.below(14) {
             // An event starts one run, or is noted for two.
             0 => {
                 self.model.complete.insert(event);
@@ -181,6 +185,22 @@ impl Story {
                 vec![Change::Run(self.transition(run, true, None))]
             }
             6 => return self.refused(journal).await,
+            12 => {
+                let name: Arc<str> = format!("setting {}", self.rng.below(3)).into();
+                let value = self.rng.chance(700).then(|| Arc::from(format!("value {next}")));
+                match &value {
+                    Some(value) => self.model.settings.insert(Arc::clone(&name), Arc::clone(value)),
+                    None => self.model.settings.remove(&name),
+                };
+                vec![Change::Setting { name, value }]
+            }
+            13 => {
+                let Some(run) = self.open_run().filter(|run| !self.model.runs[run].moved) else { return };
+                let mut transition = self.transition(run, false, None);
+                transition.definition = Some(LATER);
+                self.model.runs.get_mut(&run).unwrap().moved = true;
+                vec![Change::Definition { fingerprint: LATER, source: "saga: later".into() }, Change::Run(transition)]
+            }
             7 => vec![Change::Run(self.transition(next, false, None))],
             _ => {
                 let Some(run) = self.open_run() else { return };
@@ -254,6 +274,13 @@ impl Story {
         }
         if !open.is_empty() && !recovered.definitions.contains_key(&DEFINITION) {
             found.push("the definition of open runs is lost".to_owned());
+        }
+        let moved = model.runs.values().any(|run| run.moved && !run.ended);
+        if moved && !recovered.definitions.contains_key(&LATER) {
+            found.push("the definition that a run moved to is lost".to_owned());
+        }
+        if recovered.settings != model.settings {
+            found.push(format!("settings are {:?} where {:?} were written", recovered.settings, model.settings));
         }
         for event in &model.complete {
             for at in [None, Some(position(*event))] {

@@ -86,7 +86,7 @@ pub(super) fn paths() -> Vec<(&'static str, Value)> {
         ),
         (
             "/api/v1/audit",
-            json!({ "get": op("audit", "What operators did to dead letters, oldest first",
+            json!({ "get": op("audit", "What operators did to dead letters, replays, subscriptions and rollouts, oldest first",
                 &[query("from", "the place to begin at, from the `next` before")],
                 answers(&[(200, "at most 1,000 entries", schema("AuditPage"))])) }),
         ),

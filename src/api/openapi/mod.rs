@@ -36,6 +36,22 @@ pub fn document() -> Value {
         "/api/v1/sagas/{name}": { "get": op("showSaga", "A saga's newest version", &[path("name", "the saga's name")],
             answers(&[(200, "the saga", schema("Saga")), (404, "no such saga", problem())])) },
         "/api/v1/sagas/{name}/runs": { "post": start() },
+        "/api/v1/sagas/{name}/rollout": {
+            "get": op("showRollout", "A saga's rollout", &[path("name", "the saga's name")],
+                answers(&[(200, "the rollout", schema("Rollout")), (404, "no such saga, or no rollout", problem())])),
+            "post": with_body(op("rollOut", "Lets a share of a saga's starts take a version; the others take the newest of the other versions",
+                &[path("name", "the saga's name")],
+                answers(&[
+                    (200, "the rollout; durable", schema("Rollout")),
+                    (400, "malformed", problem()),
+                    (404, "no such saga", problem()),
+                    (409, "the version is not loaded, or is the only one", problem()),
+                ])), json_body(schema("RolloutWanted")), true) },
+        "/api/v1/sagas/{name}/rollout/end": {
+            "post": with_body(op("endRollout", "Ends a rollout: every start takes the newest version",
+                &[path("name", "the saga's name")],
+                json!({ "204": { "description": "ended; durable" }, "404": problem(), "409": problem() })),
+                json_body(schema("By")), false) },
         "/api/v1/runs": { "get": list_runs() },
         "/api/v1/runs/{id}": { "get": op("showRun", "A run", &[run_id()],
             answers(&[(200, "the run", schema("Run")), (404, "no such run", problem())])) },

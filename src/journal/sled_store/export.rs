@@ -60,6 +60,10 @@ enum Exported<'a> {
         fingerprint: Fingerprint,
         source: &'a str,
     },
+    Setting {
+        name: &'a str,
+        value: Option<&'a str>,
+    },
     Generation {
         number: u64,
         made_by: &'a str,
@@ -183,6 +187,7 @@ fn exported(record: &Record) -> Option<Exported<'_>> {
         Record::Change(Change::Definition { fingerprint, source }) => {
             Exported::Definition { fingerprint: *fingerprint, source }
         }
+        Record::Change(Change::Setting { name, value }) => Exported::Setting { name, value: value.as_deref() },
         Record::Generation(start) => Exported::Generation { number: start.generation, made_by: &start.made_by },
         Record::CarriedFacts(carried) => Exported::Carried {
             run: carried.run,

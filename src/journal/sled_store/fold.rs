@@ -91,7 +91,7 @@ impl Fold {
             Record::Change(Change::Published { run, number }) => {
                 self.outbox.remove(&(*run, *number));
             }
-            Record::Change(Change::Definition { .. }) => {}
+            Record::Change(Change::Definition { .. } | Change::Setting { .. }) => {}
             Record::Generation(start) => folded.start = Some(start.clone()),
             Record::CarriedFacts(carried) => {
                 if !folded.index.has_ended(carried.run) {
@@ -123,7 +123,8 @@ impl Fold {
             if let Some((expected, _)) = (0..).zip(facts.keys()).find(|(expected, found)| expected != *found) {
                 return Err(damaged(*run, format!("fact {expected} is missing")));
             }
-            let definition = open.definition.ok_or_else(|| damaged(*run, "it has no definition".to_owned()))?;
+            let definition = open.definitions.first().copied();
+            let definition = definition.ok_or_else(|| damaged(*run, "it has no definition".to_owned()))?;
             if facts.len() as u64 != open.next {
                 return Err(damaged(*run, format!("{} facts are there where {} were stored", facts.len(), open.next)));
             }
@@ -131,7 +132,8 @@ impl Fold {
         }
         runs.sort_by_key(|run| run.run);
         let outbox = outbox.into_iter().map(|((run, number), event)| OutboxEntry { run, number, event }).collect();
-        let recovered = Recovered { runs, outbox, definitions: ledger.definitions.clone(), notes: Vec::new() };
+        let (definitions, settings) = (ledger.definitions.clone(), ledger.settings.clone());
+        let recovered = Recovered { runs, outbox, definitions, settings, notes: Vec::new() };
         Ok((ledger, inbox, recovered))
     }
 }

@@ -64,6 +64,8 @@ impl Index {
     pub fn apply(&mut self, record: &Record, place: Place) {
         match record {
             Record::Change(change) => self.change(change, place),
+            // One without facts says which definition is in use, nothing else.
+            Record::CarriedFacts(carried) if carried.facts.is_empty() => {}
             Record::CarriedFacts(carried) => self.facts(carried.run, carried.sequence, place),
             Record::Generation(_)
             | Record::CarriedOutbox(_)
@@ -78,7 +80,7 @@ impl Index {
     pub fn change(&mut self, change: &Change, place: Place) {
         match change {
             Change::Run(transition) => self.transition(transition, place),
-            Change::Inbox(_) | Change::Published { .. } | Change::Definition { .. } => {}
+            Change::Inbox(_) | Change::Published { .. } | Change::Definition { .. } | Change::Setting { .. } => {}
         }
     }
 

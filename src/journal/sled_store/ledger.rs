@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::index::Place;
 use crate::id::{Fingerprint, RunId};
 use crate::journal::record::Record;
@@ -18,17 +20,28 @@ pub struct Ledger {
     pub outbox: BTreeMap<(RunId, u64), (u64, Place)>,
     /// All that were stored since the process began, and those that open runs use.
     pub definitions: BTreeMap<Fingerprint, Arc<str>>,
-    /// Those that lie in the generation being written.
+    /// What was kept under a name.
+    pub settings: BTreeMap<Arc<str>, Arc<str>>,
+    /// Definitions that lie in the generation being written.
     pub written: BTreeSet<Fingerprint>,
 }
 
 /// An open run.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct OpenState {
     /// Number of its next fact.
     pub next: u64,
     pub epoch: u64,
-    pub definition: Option<Fingerprint>,
+    /// The one that it began with, and those that it moved to.
+    pub definitions: SmallVec<[Fingerprint; 1]>,
+}
+
+impl OpenState {
+    fn uses(&mut self, definition: Fingerprint) {
+        if !self.definitions.contains(&definition) {
+            self.definitions.push(definition);
+        }
+    }
 }
 
 impl Ledger {
@@ -55,7 +68,7 @@ impl Ledger {
                 let open = self.open.entry(transition.run).or_default();
                 open.next = open.next.max(transition.sequence + transition.facts.len() as u64);
                 open.epoch = open.epoch.max(transition.epoch);
-                open.definition = open.definition.or(transition.definition);
+                transition.definition.into_iter().for_each(|definition| open.uses(definition));
             }
             Change::Published { .. } if planted::is("published_is_forgotten") => {}
             Change::Published { run, number } => {
@@ -64,6 +77,12 @@ impl Ledger {
             Change::Definition { fingerprint, source } => {
                 self.definitions.insert(*fingerprint, source.clone());
                 self.written.insert(*fingerprint);
+            }
+            Change::Setting { name, value: Some(value) } => {
+                self.settings.insert(Arc::clone(name), Arc::clone(value));
+            }
+            Change::Setting { name, value: None } => {
+                self.settings.remove(name);
             }
             Change::Inbox(_) => {}
         }
@@ -77,7 +96,7 @@ impl Ledger {
                 let open = self.open.entry(carried.run).or_default();
                 open.next = open.next.max(carried.sequence + carried.facts.len() as u64);
                 open.epoch = open.epoch.max(carried.epoch);
-                open.definition = Some(carried.definition);
+                open.uses(carried.definition);
             }
             Record::CarriedOutbox(entry) => {
                 self.outbox.insert((entry.run, entry.number), (generation, place));

@@ -5,6 +5,8 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::index::FactsPlace;
 use super::open::create_generation;
 use super::pack;
@@ -36,7 +38,7 @@ pub struct Carry {
 struct OpenAtTurn {
     run: RunId,
     epoch: u64,
-    definition: Fingerprint,
+    definitions: SmallVec<[Fingerprint; 1]>,
 }
 
 impl Writer {
@@ -62,11 +64,10 @@ impl Writer {
         drop(view);
         let mut used = BTreeSet::new();
         for (run, open) in &self.ledger.open {
-            if let Some(definition) = open.definition
-                && !planted::is("turn_forgets_runs")
-            {
-                used.insert(definition);
-                carry.runs.push_back(OpenAtTurn { run: *run, epoch: open.epoch, definition });
+            if !planted::is("turn_forgets_runs") {
+                used.extend(open.definitions.iter().copied());
+                let definitions = open.definitions.clone();
+                carry.runs.push_back(OpenAtTurn { run: *run, epoch: open.epoch, definitions });
             }
         }
         carry.runs.make_contiguous().sort_by_key(|open| open.run);
@@ -77,6 +78,10 @@ impl Writer {
             let source = self.ledger.definitions.get(fingerprint)?.clone();
             Some(Record::Change(Change::Definition { fingerprint: *fingerprint, source }))
         }));
+
+        first.extend(self.ledger.settings.iter().filter(|_| !planted::is("turn_forgets_settings")).map(
+            |(name, value)| Record::Change(Change::Setting { name: Arc::clone(name), value: Some(Arc::clone(value)) }),
+        ));
 
         let mut state = self.state;
         state.generation += 1;
@@ -118,9 +123,8 @@ impl Writer {
         // Whole runs, also those that were carried already: a fact that lies there twice counts once. Those
         // that ended since are carried for their history, and need no definition for that.
         for run in previous.index.runs.iter().filter(|(_, places)| places.ended.is_none()).map(|(run, _)| *run) {
-            let open = self.ledger.open.get(&run).copied().unwrap_or_default();
-            let definition = open.definition.unwrap_or(Fingerprint([0; 32]));
-            carry.runs.push_back(OpenAtTurn { run, epoch: open.epoch, definition });
+            let open = self.ledger.open.get(&run).cloned().unwrap_or_default();
+            carry.runs.push_back(OpenAtTurn { run, epoch: open.epoch, definitions: open.definitions });
         }
         // Positions and marks are in the first commit, and marks have moved on since.
         let events = |record: &Record| matches!(record, Record::CarriedEvents(_));
@@ -223,19 +227,26 @@ impl Writer {
 
 /// Cuts a run's facts into records that a slice can hold; a single large fact is a record of its own.
 fn slices(open: &OpenAtTurn, facts: Vec<(crate::time::Timestamp, bytes::Bytes)>) -> Vec<Record> {
+    let definition = open.definitions.first().copied().unwrap_or(Fingerprint([0; 32]));
+    let record = |definition, sequence| {
+        let OpenAtTurn { run, epoch, .. } = *open;
+        CarriedFacts { run, epoch, definition, sequence, facts: Vec::new() }
+    };
     let mut records: Vec<CarriedFacts> = Vec::new();
     let mut bytes = 0;
     for (sequence, (at, fact)) in (0..).zip(facts) {
         bytes += fact.len();
         if records.is_empty() || bytes > SLICE_BYTES {
             bytes = fact.len();
-            let OpenAtTurn { run, epoch, definition } = *open;
-            records.push(CarriedFacts { run, epoch, definition, sequence, facts: Vec::new() });
+            records.push(record(definition, sequence));
         }
         if let Some(last) = records.last_mut() {
             last.facts.push((at, fact));
         }
     }
+    // The definitions that it moved to: no facts of their own, but they are in use.
+    let moved_to = open.definitions.iter().skip(1).filter(|_| !planted::is("turn_forgets_later_definitions"));
+    records.extend(moved_to.map(|definition| record(*definition, 0)));
     records.into_iter().map(Record::CarriedFacts).collect()
 }
 

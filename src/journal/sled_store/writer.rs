@@ -192,7 +192,7 @@ impl Writer {
                         }
                     }
                     Change::Inbox(mark) => view.inbox.note(mark, None, at),
-                    Change::Published { .. } | Change::Definition { .. } => {}
+                    Change::Published { .. } | Change::Definition { .. } | Change::Setting { .. } => {}
                 }
             }
         }
@@ -243,7 +243,7 @@ impl Writer {
     fn check(&self, changes: &[Change]) -> Result<(), Error> {
         changes.iter().try_for_each(|change| match change {
             Change::Run(transition) => self.ledger.check(transition, |run| self.shared.view().has_just_ended(run)),
-            Change::Inbox(_) | Change::Published { .. } | Change::Definition { .. } => Ok(()),
+            Change::Inbox(_) | Change::Published { .. } | Change::Definition { .. } | Change::Setting { .. } => Ok(()),
         })
     }
 

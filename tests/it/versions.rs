@@ -1,0 +1,113 @@
+//! Several versions of a saga side by side: which of them starts take, over restarts and reloads.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::api_process::{Dev, WAIT, Workspace};
+
+/// Version `n` of a saga that notes which one it is.
+fn noting(version: u32) -> String {
+    format!(
+        "saga: noting\nversion: {version}\non:\n  - event: thing.happened.v1\n    key: ${{ $event.data.id }}\n    \
+         input: ${{ $event.data }}\nsteps:\n  - {{ id: noted, set: {version} }}\noutput: ${{ $steps.noted.output }}\n"
+    )
+}
+
+async fn start(dev: &Dev, body: Value) -> Value {
+    let (status, run) = dev.json("POST", "/api/v1/sagas/noting/runs?wait=30s", Some(&body.to_string())).await;
+    assert!(status == 201 || status == 200, "{status} {run}");
+    run["version"].clone()
+}
+
+/// Starts runs with the keys `FIRST0` … `FIRST199` by hand; returns how many took each version.
+async fn spread(dev: &Dev, first: &str) -> BTreeMap<u64, usize> {
+    let mut versions = BTreeMap::new();
+    for number in 0..200 {
+        let version = start(dev, json!({ "key": format!("{first}{number}") })).await;
+        *versions.entry(version.as_u64().unwrap()).or_default() += 1;
+    }
+    versions
+}
+
+async fn refused(dev: &Dev, target: &str, body: Value, status: u16, part: &str) {
+    let (got, problem) = dev.json("POST", target, Some(&body.to_string())).await;
+    assert_eq!(got, status, "{problem}");
+    assert!(problem.to_string().contains(part), "{problem}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_gives_a_version_its_share_and_outlives_a_restart() {
+    const ROLLOUT: &str = "/api/v1/sagas/noting/rollout";
+    let workspace = Workspace::new();
+    workspace.write("sagas/noting-1.yaml", &noting(1));
+    let dev = Dev::start(&workspace, &[]);
+    refused(&dev, ROLLOUT, json!({ "version": 1, "percent": 10 }), 409, "the only one").await;
+    workspace.write("sagas/noting-2.yaml", &noting(2));
+    workspace.write("sagas/noting-3.yaml", &noting(3));
+    assert_eq!(dev.json("POST", "/api/v1/reload", None).await.0, 200);
+    assert_eq!(spread(&dev, "before-").await, BTreeMap::from([(3, 200)]), "the newest");
+
+    for (body, status, part) in [
+        (json!({ "version": 4, "percent": 10 }), 409, "there are: 1, 2, 3"),
+        (json!({ "version": 3, "percent": 101 }), 400, "0 to 100"),
+    ] {
+        refused(&dev, ROLLOUT, body, status, part).await;
+    }
+    refused(&dev, "/api/v1/sagas/notin/rollout", json!({ "version": 1, "percent": 1 }), 404, "did you mean `noting`")
+        .await;
+    refused(&dev, &format!("{ROLLOUT}/end"), json!({}), 409, "has no rollout").await;
+    assert_eq!(dev.json("GET", ROLLOUT, None).await.0, 404);
+
+    let url = dev.url();
+    let (code, out, err) =
+        workspace.told(&["rollout", "noting", "--version", "3", "--percent", "10", "--by", "ann", "--url", &url]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.starts_with("noting: 10 of 100 starts take v3, the others v2 (since "), "{out}");
+    let shared = spread(&dev, "shared-").await;
+    assert!((5..45).contains(&shared[&3]) && shared[&2] + shared[&3] == 200, "a tenth, more or less: {shared:?}");
+    assert_eq!(start(&dev, json!({ "key": "told", "version": 1 })).await, 1, "one that is told is not shared");
+    let (_, out, _) = workspace.told(&["sagas", "--url", &url]);
+    let shares: Vec<&str> = out.lines().filter(|line| line.contains("noting")).collect();
+    assert!(shares[0].contains("10 %") && shares[1].contains("90 %") && shares[2].contains(" 0 %"), "{out}");
+
+    // It counts for events too, and a start that comes again finds its run whatever counts by then.
+    assert!(dev.stop().success());
+    let dev = Dev::start(&workspace, &[]);
+    let (_, view) = dev.json("GET", ROLLOUT, None).await;
+    assert_eq!((&view["percent"], &view["by"], &view["others"]), (&json!(10), &json!("ann"), &json!(2)), "{view}");
+    assert_eq!(spread(&dev, "shared-").await, shared, "each found its run");
+    for number in 0..100 {
+        let body = json!({ "id": format!("event-{number}"), "size": 1 }).to_string();
+        let target = format!("/api/v1/events/thing.happened.v1?id={number}&source=/test");
+        assert_eq!(dev.json("POST", &target, Some(&body)).await.0, 202);
+    }
+    let deadline = std::time::Instant::now() + WAIT;
+    let by_event = loop {
+        let (_, page) = dev.json("GET", "/api/v1/runs?saga=noting&limit=1000", None).await;
+        let mut versions: BTreeMap<u64, usize> = BTreeMap::new();
+        for run in page["runs"].as_array().unwrap() {
+            if run["key"].as_str().is_some_and(|key| key.starts_with("event-")) {
+                *versions.entry(run["version"].as_u64().unwrap()).or_default() += 1;
+            }
+        }
+        if versions.values().sum::<usize>() == 100 {
+            break versions;
+        }
+        assert!(std::time::Instant::now() < deadline, "{versions:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    assert!((1..30).contains(&by_event[&3]) && by_event[&2] + by_event[&3] == 100, "{by_event:?}");
+
+    // The version that is rolled out is taken back: the newest that is there is started.
+    std::fs::remove_file(workspace.path().join("sagas/noting-3.yaml")).unwrap();
+    assert_eq!(dev.json("POST", "/api/v1/reload", None).await.0, 200);
+    assert_eq!(spread(&dev, "back-").await, BTreeMap::from([(2, 200)]));
+    assert_eq!(dev.json("GET", ROLLOUT, None).await.1["loaded"], false);
+    let (code, out, err) = workspace.told(&["rollout", "noting", "--end", "--by", "ann", "--url", &dev.url()]);
+    assert_eq!((code, out.trim()), (0, "noting: every start takes the newest version"), "{err}");
+    let actions: Vec<_> = dev.client.audit(1).await.unwrap().entries;
+    let actions: Vec<_> = actions.iter().map(|entry| (entry.action.as_str(), entry.by.as_deref())).collect();
+    assert_eq!(actions, [("rollout", Some("ann")), ("end_rollout", Some("ann"))]);
+    println!("rollout of v3 at 10 %: {shared:?} by hand, {by_event:?} by events");
+}
