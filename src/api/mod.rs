@@ -8,6 +8,7 @@ mod events;
 mod guard;
 mod health;
 mod journal;
+mod migrations;
 mod openapi;
 mod problem;
 mod registry;

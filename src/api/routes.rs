@@ -16,7 +16,9 @@ use super::body::Segment;
 use super::guard::{Guard, guard};
 use super::problem::ApiError;
 use super::registry::Loading;
-use super::{dead_letters, events, health, journal, openapi, registry, replays, rollouts, runs, sagas, stream, tail};
+use super::{
+    dead_letters, events, health, journal, migrations, openapi, registry, replays, rollouts, runs, sagas, stream, tail,
+};
 use crate::coordinator::{Handle, SystemClock};
 use crate::events::Events;
 
@@ -96,6 +98,8 @@ pub fn routes() -> Vec<Route> {
         on_get("/api/v1/sagas/{name}/rollout", rollouts::show),
         on_post("/api/v1/sagas/{name}/rollout", rollouts::begin),
         on_post("/api/v1/sagas/{name}/rollout/end", rollouts::end),
+        on_post("/api/v1/sagas/{name}/migrate", migrations::all),
+        on_post("/api/v1/runs/{id}/migrate", migrations::one),
         on_get("/api/v1/runs", runs::list),
         on_get("/api/v1/runs/{id}", runs::show),
         on_get("/api/v1/runs/{id}/history", runs::history),

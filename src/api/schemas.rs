@@ -84,6 +84,13 @@ pub fn all() -> Value {
             "saga": text(), "version": whole(), "percent": whole(), "others": whole(), "loaded": flag(), "since": text(),
             "by": text(),
         }), &["saga", "version", "percent", "loaded", "since"]),
+        "Migrate": object(json!({
+            "to": whole(), "check": flag(), "new_undo": flag(), "by": text(), "cursor": text(),
+        }), &["to"]),
+        "Migration": object(json!({
+            "run": text(), "saga": text(), "from": whole(), "to": whole(), "moved": flag(), "reasons": list(text()),
+        }), &["run", "saga", "from", "to", "moved"]),
+        "MigrationPage": object(json!({ "runs": list(reference("Migration")), "cursor": text() }), &["runs"]),
         "RolloutWanted": object(json!({ "version": whole(), "percent": whole(), "by": text() }), &["version", "percent"]),
         "Lock": object(json!({
             "name": text(), "holder": reference("LockRun"), "waiting": list(reference("LockRun")),

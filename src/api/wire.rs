@@ -66,6 +66,25 @@ pub struct RolloutBody {
     pub by: Option<String>,
 }
 
+/// What `POST /api/v1/runs/{id}/migrate` and `POST /api/v1/sagas/{name}/migrate` take.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MigrateBody {
+    pub to: u32,
+    /// Only says what would be.
+    #[serde(default)]
+    pub check: bool,
+    /// The undos of steps that a run has met may be other ones.
+    #[serde(default)]
+    pub new_undo: bool,
+    /// Who does it; kept in the run's history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// For all runs of a saga: where the page before ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
 /// What a start answers that does not wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartedBody {

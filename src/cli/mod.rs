@@ -14,6 +14,7 @@ mod graph;
 mod health;
 mod input;
 mod journal;
+mod migrate;
 mod nats_program;
 mod nats_server;
 mod operate;
@@ -118,6 +119,8 @@ enum Command {
     Sagas(Listing),
     /// Lets a share of a saga's starts take one of its versions; shows it, ends it.
     Rollout(rollout::Args),
+    /// Moves runs in flight to another version of their saga, or says which could move.
+    Migrate(migrate::Args),
     /// Lists the semantic locks: who holds them, who waits.
     Locks(Listing),
 
@@ -214,6 +217,7 @@ async fn run(command: Command) -> Outcome {
         Command::History(args) => runs::history(args).await,
         Command::Sagas(args) => sagas(args).await,
         Command::Rollout(args) => rollout::run(args).await,
+        Command::Migrate(args) => migrate::run(args).await,
         Command::Locks(args) => locks(args).await,
         Command::Cancel(args) => operate::cancel(args).await,
         Command::Pause(args) => operate::plain("pause", args).await,

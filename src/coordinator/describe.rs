@@ -44,6 +44,10 @@ fn line(definition: &SagaDefinition, fact: &Fact, at: Timestamp) -> String {
             Some(key) => format!("run of {} v{} started, key {key}", begun.saga, begun.version),
             None => format!("run of {} v{} started", begun.saga, begun.version),
         },
+        Fact::Migrated { version, by, .. } => {
+            let by = by.as_ref().map_or_else(String::new, |by| format!(", by {by}"));
+            format!("moved to version {version}{by}")
+        }
         Fact::LockWanted { name } => format!("queues for the lock {name}"),
         Fact::LockGranted {} => "holds the lock".to_owned(),
         Fact::StepSkipped { step, why } => match why {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures_util::stream::BoxStream;
@@ -11,7 +11,6 @@ use tokio::sync::oneshot;
 use super::catalogue::{Active, Catalogue, Entry, EventSchemas, Refusal};
 use super::correlator::awaited;
 use super::metrics::Queues;
-use super::recovery::Definitions;
 use super::rollout::place_of;
 use super::run::input_hash;
 use super::shard::{Message, OpenFilter, OpenKey, Router, Shared, StartRun};
@@ -40,13 +39,11 @@ pub struct Handle(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
     pub(super) shared: Arc<Shared>,
-    router: Router,
+    pub(super) router: Router,
     bus: Arc<dyn Bus>,
     pub(super) catalogue: Arc<Active>,
     schemas: Arc<dyn EventSchemas>,
     options: Options,
-    /// For histories of finished runs: their definitions may be old.
-    definitions: Mutex<Definitions>,
     resumed: usize,
     quarantine: Quarantine,
 }
@@ -127,11 +124,10 @@ impl Handle {
         catalogue: Arc<Active>,
         schemas: Arc<dyn EventSchemas>,
         options: Options,
-        definitions: Mutex<Definitions>,
         resumed: usize,
         quarantine: Quarantine,
     ) -> Self {
-        Self(Arc::new(Inner { shared, router, bus, catalogue, schemas, options, definitions, resumed, quarantine }))
+        Self(Arc::new(Inner { shared, router, bus, catalogue, schemas, options, resumed, quarantine }))
     }
 
     pub(super) fn journal(&self) -> Arc<dyn crate::journal::Journal> {
@@ -380,7 +376,7 @@ impl Handle {
         Ok(RunPage { runs, cursor: cursor.map(|cursor| cursor.to_string()) })
     }
 
-    async fn open(&self, wanted: OpenFilter) -> Vec<RunSummary> {
+    pub(super) async fn open(&self, wanted: OpenFilter) -> Vec<RunSummary> {
         let limit = wanted.limit;
         let filter = Arc::new(wanted);
         let answers = self.0.router.all().map(|shard| {
@@ -420,14 +416,15 @@ impl Handle {
                 .map(|(at, bytes)| Ok((at, saga::decode(&bytes).map_err(|error| unreadable(&error.to_string()))?)))
                 .collect::<Result<_, Problem>>()?;
             let Some((_, saga::Fact::RunStarted(begun))) = facts.first() else { return Ok(None) };
-            let definition = this
-                .definitions
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .get(begun.definition)
-                .map_err(|why| unreadable(&why))?;
-            let entries = (0..).zip(&facts).map(|(n, (at, fact))| describe::entry(&definition, n, *at, fact));
-            Ok(Some(entries.collect()))
+            let mut definition = this.shared.definition(begun.definition).map_err(|why| unreadable(&why))?;
+            let mut entries = Vec::with_capacity(facts.len());
+            for (number, (at, fact)) in (0..).zip(&facts) {
+                if let saga::Fact::Migrated { definition: moved_to, .. } = fact {
+                    definition = this.shared.definition(*moved_to).map_err(|why| unreadable(&why))?;
+                }
+                entries.push(describe::entry(&definition, number, *at, fact));
+            }
+            Ok(Some(entries))
         });
         entries.await.unwrap_or_else(|_| Err(Problem::new("journal", "the run's history could not be read")))
     }
@@ -604,7 +601,7 @@ impl Handle {
         services: BTreeMap<ServiceName, ServiceInfo>,
     ) -> Result<(), Problem> {
         let new: Vec<Arc<SagaDefinition>> = {
-            let definitions = self.0.definitions.lock().unwrap_or_else(PoisonError::into_inner);
+            let definitions = self.0.shared.definitions.lock().unwrap_or_else(PoisonError::into_inner);
             let loaded = catalogue.all().map(|entry| Arc::clone(&entry.definition));
             loaded.filter(|definition| !definitions.knows(definition.fingerprint)).collect()
         };
@@ -621,7 +618,7 @@ impl Handle {
                 Problem::new("journal", "the new definitions cannot be stored").detail(error.to_string())
             })?;
         }
-        self.0.definitions.lock().unwrap_or_else(PoisonError::into_inner).add(new, services);
+        self.0.shared.definitions.lock().unwrap_or_else(PoisonError::into_inner).add(new, services);
         let correlator = &self.0.shared.correlator;
         correlator.expect(catalogue.all().flat_map(|entry| awaited(&entry.definition)));
         let mut types = catalogue.event_types();

@@ -80,23 +80,29 @@ pub fn rebuild<'a>(
     spans_since: Timestamp,
     bases: impl Fn(RunId) -> Option<&'a SagaState>,
 ) -> Result<Run, String> {
-    let definition = definitions.get(open.definition)?;
     let epoch = open.epoch + u64::from(!planted::is("epoch_stands_still"));
     let base = |child| bases(child).cloned();
-    replay(&definition, open.facts, epoch, base, |run, fact, launched_at, at| {
-        if at >= spans_since {
-            spans.record_again(run, fact, launched_at, at);
-        }
-    })
+    replay(
+        |fingerprint| definitions.get(fingerprint),
+        open.facts,
+        epoch,
+        base,
+        |run, fact, launched_at, at| {
+            if at >= spans_since {
+                spans.record_again(run, fact, launched_at, at);
+            }
+        },
+    )
 }
 
 /// Applies stored facts in order and shows each, with the run as it is behind it and the time at which
-/// the attempt that it may end had left. `base` finds the child that a run undoes.
+/// the attempt that it may end had left. `find` finds the definitions that it had, `base` the child that a run
+/// undoes.
 ///
 /// # Errors
 /// One line that says what does not read.
 pub fn replay(
-    definition: &Arc<SagaDefinition>,
+    mut find: impl FnMut(Fingerprint) -> Result<Arc<SagaDefinition>, String>,
     facts: impl IntoIterator<Item = (Timestamp, bytes::Bytes)>,
     epoch: u64,
     base: impl Fn(RunId) -> Option<SagaState>,
@@ -108,21 +114,25 @@ pub fn replay(
     let Fact::RunStarted(begun) = &first else {
         return Err("its first fact is not its start".to_owned());
     };
+    let definition = find(begun.definition)?;
     let mut state = match begun.undo_of {
-        None => saga::begin(definition, begun, at),
+        None => saga::begin(&definition, begun, at),
         Some(child) => {
             let base =
                 base(child).ok_or_else(|| format!("the child run {child} that it undoes cannot be read back"))?;
-            saga::begin_undo(definition, begun, &base, at)
+            saga::begin_undo(&definition, begun, &base, at)
         }
     };
-    saga::evolve(definition, &mut state, &first, at);
-    let mut run = Run::new(Arc::clone(definition), state, epoch);
+    saga::evolve(&definition, &mut state, &first, at);
+    let mut run = Run::new(definition, state, epoch);
     each(&run, first, None, at);
     for (at, bytes) in facts {
         let fact = saga::decode(&bytes).map_err(|error| error.to_string())?;
+        if let Fact::Migrated { definition, .. } = &fact {
+            run.definition = find(*definition)?;
+        }
         let launched_at = fact_step(&fact).map(|step| run.state.step(step).launched_at);
-        saga::evolve(definition, &mut run.state, &fact, at);
+        saga::evolve(&run.definition, &mut run.state, &fact, at);
         each(&run, fact, launched_at, at);
     }
     Ok(run)

@@ -110,9 +110,17 @@ impl Run {
             return Err(Rejected::Conflict(why.clone()));
         }
         let launched = launched(&self.state, &input);
+        let moves_to = match &input {
+            Input::Migrate(wanted) => Some(Arc::clone(&wanted.to)),
+            _ => None,
+        };
         let result = catch_unwind(AssertUnwindSafe(|| {
             let rules = Rules { definition: &self.definition, check_event: check.as_ref() };
             let facts = decide(&rules, &self.state, input, now)?;
+            if let Some(definition) = moves_to {
+                self.definition = definition;
+            }
+            let rules = Rules { definition: &self.definition, check_event: check.as_ref() };
             Ok(Move { launched, ..carry_on(&rules, &mut self.state, facts, now, go_on) })
         }));
         result.unwrap_or_else(|_| {
@@ -165,7 +173,8 @@ impl Run {
             epoch: self.epoch,
             at: now,
             facts: moved.facts.iter().map(encode).collect(),
-            definition: (sequence == 0).then_some(begun.definition),
+            definition: (sequence == 0 || moved.facts.iter().any(|fact| matches!(fact, Fact::Migrated { .. })))
+                .then_some(begun.definition),
             outbox: outbox.collect(),
             inbox,
             ended,

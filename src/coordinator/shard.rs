@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -22,6 +22,7 @@ use super::log;
 use super::metrics::Metrics;
 use super::news::News;
 use super::notices::Notices;
+use super::recovery::Definitions;
 use super::render;
 use super::run::{self, EventCheck, GoOn, Move, Reply, Run, carry_on};
 use super::spans::Spans;
@@ -30,12 +31,13 @@ use super::view::{RunFilter, RunSummary, RunView};
 use crate::connector::Connector;
 use crate::definition::{Action, SagaDefinition};
 use crate::failpoint;
-use crate::id::RunId;
+use crate::id::{Fingerprint, RunId};
 use crate::journal::{Change, Durable, InboxMark, Journal, OutboxEntry};
 use crate::payload::Payload;
 use crate::planted;
 use crate::saga::{
-    self, Activity, ChildRun, Command, Fact, Input, LockState, ParentRun, Rejected, Rules, SagaState, StepAt, decide,
+    self, Activity, ChildRun, Command, Fact, Input, LockState, Migration, ParentRun, Rejected, Rules, SagaState,
+    StepAt, decide,
 };
 use crate::time::{Clock, Timestamp};
 
@@ -61,11 +63,21 @@ pub struct Shared {
     /// Why the process must end: the journal could not keep its promise.
     pub fatal: tokio::sync::watch::Sender<Option<String>>,
     pub catalogue: Arc<Active>,
+    /// Those of finished runs, and those that runs have moved from, may be old.
+    pub definitions: Mutex<Definitions>,
     pub correlator: Arc<Correlator>,
     pub answers: Answers,
 }
 
 impl Shared {
+    /// Finds a definition, loaded or stored.
+    ///
+    /// # Errors
+    /// One line: what is missing or does not read.
+    pub fn definition(&self, fingerprint: Fingerprint) -> Result<Arc<SagaDefinition>, String> {
+        self.definitions.lock().unwrap_or_else(PoisonError::into_inner).get(fingerprint)
+    }
+
     pub fn outbox_waiting(&self) -> usize {
         self.outbox_waiting.load(Ordering::Relaxed)
     }
@@ -130,6 +142,12 @@ pub enum Message {
         run: RunId,
         step: String,
         reply: oneshot::Sender<Option<(StepAt, Form)>>,
+    },
+    /// Says why a run cannot move; dropped when it is not open.
+    Obstacles {
+        run: RunId,
+        wanted: Box<Migration>,
+        reply: oneshot::Sender<Vec<String>>,
     },
     Show {
         run: RunId,
@@ -294,6 +312,11 @@ impl Shard {
             Message::Asking { run, step, reply } => {
                 if let Some(run) = self.runs.get(&run) {
                     let _ = reply.send(asking(run, &step));
+                }
+            }
+            Message::Obstacles { run, wanted, reply } => {
+                if let Some(run) = self.runs.get(&run) {
+                    let _ = reply.send(saga::obstacles(&run.definition, &run.state, &wanted));
                 }
             }
             Message::Show { run, reply } => {

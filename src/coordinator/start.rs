@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, watch};
 
@@ -30,7 +30,7 @@ use crate::failpoint;
 use crate::id::{RunId, ServiceName};
 use crate::journal::{Change, FinishedFilter, Journal, Recovered};
 use crate::planted;
-use crate::saga::{self, LockState};
+use crate::saga::LockState;
 use crate::telemetry::{self, SpanSink};
 use crate::time::{Clock, Span, Timestamp};
 use crate::trace_context::{SpanId, TraceContext};
@@ -147,7 +147,13 @@ impl Parts {
         let (late, late_runs) = Late::new();
         let metrics = Arc::new(Metrics::new(metrics));
         let notices = Notices::start(options.notices.clone(), Arc::clone(&bus), Arc::clone(&metrics));
+        let definitions = Definitions::new(
+            catalogue.all().map(|entry| Arc::clone(&entry.definition)),
+            recovered.definitions,
+            services,
+        );
         let shared = Arc::new(Shared {
+            definitions: Mutex::new(definitions),
             journal: Arc::clone(&journal),
             connector,
             clock,
@@ -177,15 +183,10 @@ impl Parts {
         for entry in recovered.outbox.into_iter().filter(|_| !planted::is("restart_forgets_the_outbox")) {
             let _ = outbox.send(entry);
         }
-        let mut definitions = Definitions::new(
-            catalogue.all().map(|entry| Arc::clone(&entry.definition)),
-            recovered.definitions,
-            services,
-        );
         if shared.spans.is_on() {
-            tell_ended(&mut definitions, &shared);
+            tell_ended(&shared);
         }
-        let (resumed, quarantine, waiting_since) = adopt(&mut definitions, recovered.runs.into(), &shared, &router);
+        let (resumed, quarantine, waiting_since) = adopt(recovered.runs.into(), &shared, &router);
         tokio::spawn(outbox::work(entries, Arc::clone(&bus), Arc::clone(&shared), outbox_waiting));
         let mut types = catalogue.event_types();
         types.extend(shared.correlator.types());
@@ -205,8 +206,7 @@ impl Parts {
             held: links.held,
         };
         tokio::spawn(intake.work(links.replayed));
-        let handle =
-            Handle::new(shared, router, bus, active, schemas, options, Mutex::new(definitions), resumed, quarantine);
+        let handle = Handle::new(shared, router, bus, active, schemas, options, resumed, quarantine);
         tokio::spawn(super::scheduler::work(handle.downgrade()));
         Ok(handle)
     }
@@ -231,17 +231,15 @@ async fn store_definitions(
 
 /// Exports the last spans of runs that ended just before the process did once more. What cannot be read
 /// is left: it has ended, and only its picture is at stake.
-fn tell_ended(definitions: &mut Definitions, shared: &Shared) {
+fn tell_ended(shared: &Shared) {
     let filter = FinishedFilter { limit: ENDED_AGAIN_MAX, ..FinishedFilter::default() };
     let ended = shared.journal.finished(&filter).unwrap_or_default();
     let newest = ended.first().map_or(Timestamp(0), |(index, _)| index.ended_at);
     for (index, _) in ended.iter().take_while(|(index, _)| newest.since(index.ended_at) <= ENDED_AGAIN) {
         let Ok(facts) = shared.journal.history(index.run) else { continue };
-        let first = facts.first().and_then(|(_, bytes)| saga::decode(bytes).ok());
-        let Some(saga::Fact::RunStarted(begun)) = first else { continue };
-        let Ok(definition) = definitions.get(begun.definition) else { continue };
-        let base = |child| late_spans::base(shared, &definition, child);
-        let _ = recovery::replay(&definition, facts, 0, base, |run, fact, launched_at, at| {
+        let base = |child| late_spans::base(shared, child);
+        let find = |fingerprint| shared.definition(fingerprint);
+        let _ = recovery::replay(find, facts, 0, base, |run, fact, launched_at, at| {
             if newest.since(at) <= ENDED_AGAIN {
                 shared.spans.record_again(run, fact, launched_at, at);
             }
@@ -250,7 +248,6 @@ fn tell_ended(definitions: &mut Definitions, shared: &Shared) {
 }
 
 fn adopt(
-    definitions: &mut Definitions,
     open: VecDeque<crate::journal::OpenRun>,
     shared: &Shared,
     router: &Router,
@@ -265,7 +262,8 @@ fn adopt(
     let mut children = HashMap::new();
     for open in open.into_iter().chain(undos) {
         let id = open.run;
-        match recovery::rebuild(definitions, open, &shared.spans, spans_since, |child| children.get(&child)) {
+        let mut definitions = shared.definitions.lock().unwrap_or_else(PoisonError::into_inner);
+        match recovery::rebuild(&mut definitions, open, &shared.spans, spans_since, |child| children.get(&child)) {
             Ok(run) => {
                 if run.state.begun.parent_run.is_some() && run.state.end.is_some() {
                     children.insert(run.id(), run.state.clone());

@@ -192,6 +192,30 @@ pub struct ScheduleView {
     pub next: Option<String>,
 }
 
+/// Whether a run can move to another version of its saga, or has moved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MigrationView {
+    pub run: RunId,
+    pub saga: String,
+    /// The version that it was on.
+    pub from: u32,
+    pub to: u32,
+    pub moved: bool,
+    /// Why it cannot move; empty when it can, or has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
+}
+
+/// The runs of a saga, looked at for a migration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MigrationPage {
+    /// Open runs that were on other versions, newest first.
+    pub runs: Vec<MigrationView>,
+    /// Set when there may be more: give it to go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
 /// A share of a saga's starts for one version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolloutView {

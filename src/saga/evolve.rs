@@ -9,6 +9,7 @@ use super::at::{BlockAt, StepAt};
 use super::command::{Command, Timer, timers};
 use super::fact::{Emission, Fact, Fate, Outcome, RunStarted, ScopeAt, SettleCause, SkipReason, UndoEnd};
 use super::input::Operation;
+use super::migrate;
 use super::nesting;
 use super::plan::{self, Mode};
 use super::state::{
@@ -493,6 +494,11 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
             commands
         }
         Fact::OperatorActed { operation } => operator_acted(state, operation, at),
+        // The caller has the new definition at hand by now.
+        Fact::Migrated { version, definition: fingerprint, next, .. } => {
+            migrate::moved(definition, state, *version, *fingerprint, next);
+            Vec::new()
+        }
         Fact::DeadlineMissed {} => {
             state.deadline_passed = true;
             state.notes.push("the saga's timeout passed when nothing could be undone any more".to_owned());

@@ -281,6 +281,16 @@ pub enum Fact {
     },
     /// The saga's timeout passed when nothing could be done about it: behind the pivot, or while it is in doubt.
     DeadlineMissed {},
+    /// The run moved to another version of its saga; the facts behind it are about that one.
+    Migrated {
+        version: u32,
+        definition: Fingerprint,
+        /// Lists in which a step came next that had not begun.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        next: Vec<BlockAt>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
     /// The root of a child run has ended, and nobody will undo the child any more.
     Released {},
     /// A completed child is undone by that run.

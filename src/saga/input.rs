@@ -15,6 +15,7 @@ use crate::trace_context::{SpanId, TraceContext};
 use super::at::StepAt;
 use super::command::Timer;
 use super::fact::ParentRun;
+use super::migrate::Migration;
 
 /// What a run obeys: its definition, and what events it emits must look like.
 pub struct Rules<'a> {
@@ -77,6 +78,9 @@ pub enum Input {
         epoch: u64,
     },
     Operator(Operation),
+    /// To be moved to another version of the saga; [`Fact::Migrated`](super::Fact::Migrated) is evolved with that
+    /// version's definition, and so is all behind it.
+    Migrate(Box<Migration>),
 }
 
 /// What became of a child run.

@@ -16,6 +16,7 @@ mod emit;
 mod evolve;
 mod fact;
 mod input;
+mod migrate;
 mod nesting;
 mod plan;
 mod request_builder;
@@ -35,6 +36,7 @@ pub use fact::{
     UndoEnd, Wanted, decode, encode,
 };
 pub use input::{ChildEnd, Input, Operation, Rejected, Rules, Start};
+pub use migrate::{Migration, obstacles};
 pub use plan::remedies;
 pub use state::{
     Activity, Asked, CheckState, Final, LockState, Parked, Phase, RunState, SagaState, StepState, StepStatus,

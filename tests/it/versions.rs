@@ -111,3 +111,104 @@ async fn a_rollout_gives_a_version_its_share_and_outlives_a_restart() {
     assert_eq!(actions, [("rollout", Some("ann")), ("end_rollout", Some("ann"))]);
     println!("rollout of v3 at 10 %: {shared:?} by hand, {by_event:?} by events");
 }
+
+/// Version `n` of a saga that waits for ann's answer in the middle.
+fn asking(version: u32, undone: &str, behind: &str) -> String {
+    format!(
+        "saga: asking\nversion: {version}\nsteps:\n  - id: first\n    emit: thing.happened.v1\n    \
+         data: {{ id: \"${{ $input.id }}\", size: 1 }}\n    \
+         compensate: {{ emit: thing.happened.v1, data: {{ id: {undone}, size: 1 }} }}\n  \
+         - {{ id: approve, ask: {{ title: Go on }} }}\n{behind}output: {version}\n"
+    )
+}
+
+/// Starts a run of `asking` and returns its id as soon as it waits.
+async fn asked(dev: &Dev, id: &str) -> String {
+    let body = json!({ "key": id, "version": 1, "input": { "id": id } }).to_string();
+    let (status, run) = dev.json("POST", "/api/v1/sagas/asking/runs", Some(&body)).await;
+    assert_eq!(status, 201, "{run}");
+    let run = run["id"].as_str().unwrap().to_owned();
+    dev.until(&run, "waiting").await;
+    run
+}
+
+async fn answer(dev: &Dev, run: &str) {
+    let body = json!({ "step": "approve", "by": "ann", "answer": {} }).to_string();
+    let (status, view) = dev.json("POST", &format!("/api/v1/runs/{run}/answer"), Some(&body)).await;
+    assert_eq!(status, 200, "{view}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_in_flight_move_to_another_version_in_one_step() {
+    let workspace = Workspace::new();
+    workspace.write("sagas/asking-1.yaml", &asking(1, "undone", "  - { id: note, set: 1 }\n"));
+    let mut dev = Dev::start(&workspace, &[]);
+    let (kept, moved, mended, over) =
+        (asked(&dev, "kept").await, asked(&dev, "moved").await, asked(&dev, "mended").await, asked(&dev, "over").await);
+    answer(&dev, &over).await;
+    dev.until(&over, "completed").await;
+    let longer = "  - { id: other, set: 2 }\n  - { id: more, set: 3 }\n";
+    workspace.write("sagas/asking-2.yaml", &asking(2, "undone", longer));
+    workspace.write("sagas/asking-3.yaml", &asking(3, "mended", longer));
+    let narrow = "input: { schema: { type: object, required: [name] } }\n";
+    workspace.write("sagas/asking-4.yaml", &format!("{}{narrow}", asking(4, "undone", longer)));
+    assert_eq!(dev.json("POST", "/api/v1/reload", None).await.0, 200);
+    let url = dev.url();
+    let told = |arguments: &[&str]| {
+        let (code, out, err) = workspace.told(&[&["migrate"], arguments, &["--url", &url]].concat());
+        (code, format!("{out}{err}"))
+    };
+    let said = |(code, out): (i32, String), expected: i32, part: &str| {
+        assert!(code == expected && out.contains(part), "{code}, not {expected} with `{part}`:\n{out}");
+        out
+    };
+
+    // Who can move, and why not: nothing has happened by that.
+    said(told(&[&moved, "--to", "2", "--check"]), 0, &format!("{moved} asking v1 -> v2: can move"));
+    let undo = "the undo of `first`, which has begun, is another one in version 3";
+    said(told(&[&moved, "--to", "3", "--check"]), 1, undo);
+    said(told(&[&moved, "--to", "3", "--check", "--new-undo"]), 0, "can move");
+    said(told(&[&moved, "--to", "4", "--check"]), 1, "its input does not fit version 4");
+    said(told(&[&moved, "--to", "5"]), 1, "version 5 of asking is not loaded; there are: 1, 2, 3, 4");
+    said(told(&[&over, "--to", "2", "--check"]), 1, "the run has ended");
+    said(told(&[&moved, "--to", "3"]), 1, undo);
+    let all = said(told(&["--all", "asking", "--to", "2", "--check"]), 0, "can move");
+    assert_eq!(all.matches("can move").count(), 3, "each one that is open: {all}");
+    assert_eq!(dev.json("GET", &format!("/api/v1/runs/{moved}"), None).await.1["version"], 1);
+
+    said(told(&[&mended, "--to", "3", "--new-undo", "--by", "ann"]), 0, "v1 -> v3: moved");
+    said(told(&["--all", "asking", "--to", "2", "--by", "bob"]), 1, "is another one in version 2");
+    for run in [&kept, &moved] {
+        assert_eq!(dev.json("GET", &format!("/api/v1/runs/{run}"), None).await.1["version"], 2);
+    }
+    // It is durable, and both definitions are found again: that of version 1 in the journal alone.
+    dev.signal(rustix::process::Signal::KILL);
+    dev.ended();
+    std::fs::remove_file(workspace.path().join("sagas/asking-1.yaml")).unwrap();
+    let dev = Dev::start(&workspace, &[]);
+    answer(&dev, &moved).await;
+    let view = dev.until(&moved, "completed").await;
+    let steps: Vec<_> = view["steps"].as_array().unwrap().iter().map(|step| (&step["id"], &step["status"])).collect();
+    assert_eq!(view["output"], 2, "{view}");
+    let done = json!("done");
+    assert_eq!(
+        steps,
+        ["first", "approve", "other", "more"].map(json_text).iter().map(|id| (id, &done)).collect::<Vec<_>>()
+    );
+    let (_, history) = dev.json("GET", &format!("/api/v1/runs/{moved}/history"), None).await;
+    let lines: Vec<&str> = history.as_array().unwrap().iter().map(|entry| entry["text"].as_str().unwrap()).collect();
+    assert!(lines.contains(&"moved to version 2, by bob"), "{lines:?}");
+    assert!(lines.iter().any(|line| line.starts_with("first")) && lines.iter().any(|line| line.starts_with("more")));
+    // What had been done is undone as the version says that it moved to.
+    let (status, _) = dev.json("POST", &format!("/api/v1/runs/{mended}/cancel"), None).await;
+    assert_eq!(status, 200);
+    dev.until(&mended, "compensated").await;
+    let (_, out, _) =
+        workspace.told(&["events", "tail", "thing.happened.v1", "--from", "1", "--no-follow", "--url", &dev.url()]);
+    let last = out.lines().last().unwrap();
+    assert!(last.contains(r#""id":"mended","size":1"#), "{out}");
+}
+
+fn json_text(text: &str) -> Value {
+    Value::from(text)
+}

@@ -91,6 +91,8 @@ fn all() -> Vec<Fact> {
             undo_of: None,
             link_after: None,
         })),
+        Fact::Migrated { version: 3, definition: Fingerprint([8; 32]), next: vec![block], by: Some("ann".to_owned()) },
+        Fact::Migrated { version: 3, definition: Fingerprint([8; 32]), next: Vec::new(), by: None },
         Fact::LockWanted { name: "order/A-1".to_owned() },
         Fact::LockGranted {},
         Fact::StepSkipped { step: 0.into(), why: SkipReason::Condition },

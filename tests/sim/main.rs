@@ -13,6 +13,7 @@ mod generate;
 mod invariants;
 mod journal;
 mod many;
+mod migrations;
 mod model;
 mod nested;
 mod observe;

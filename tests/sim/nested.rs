@@ -160,7 +160,7 @@ struct Told {
     pairs: BTreeSet<(&'static str, &'static str)>,
 }
 
-fn saga(of: u64) -> (Tree, Arc<SagaDefinition>) {
+pub fn saga(of: u64) -> (Tree, Arc<SagaDefinition>) {
     let tree = draw(&mut Rng::new(of ^ 0x6e65_7374));
     let definition = load(&tree).unwrap_or_else(|why| panic!("saga {of}: {why}"));
     (tree, definition)

@@ -4,12 +4,14 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use backstitch::definition::SagaDefinition;
+use backstitch::definition::{self, SagaDefinition};
 use backstitch::id::RunId;
 use backstitch::payload::Payload;
 use backstitch::problem::Problem;
 use backstitch::request::{Again, Answer, Attempt, Direction, Effect};
-use backstitch::saga::{self, Fact, Input, Operation, Rules, SagaState, Start, StepAt, Timer, decide, evolve};
+use backstitch::saga::{
+    self, Fact, Input, Migration, Operation, Rules, SagaState, Start, StepAt, Timer, decide, evolve,
+};
 use backstitch::time::Timestamp;
 use backstitch::trace_context::{SpanId, TraceContext, TraceId};
 
@@ -22,14 +24,19 @@ fn check_event(_: &backstitch::id::EventType, _: &Payload) -> Result<(), String>
     Ok(())
 }
 
-struct Driver {
-    definition: Arc<SagaDefinition>,
-    state: SagaState,
+/// A run driven input by input, without a world.
+pub struct Driver {
+    pub definition: Arc<SagaDefinition>,
+    pub state: SagaState,
 }
 
 impl Driver {
     fn new(spec: &Spec) -> Self {
-        let definition = load(spec);
+        Self::of(load(spec))
+    }
+
+    /// Begins a run.
+    pub fn of(definition: Arc<SagaDefinition>) -> Self {
         let start = Start {
             run: RunId(uuid::Uuid::from_u128(1)),
             key: None,
@@ -73,6 +80,26 @@ impl Driver {
         for fact in facts {
             evolve(&self.definition, &mut self.state, fact, now);
         }
+    }
+
+    /// The call in flight is answered well.
+    pub fn answered(self) -> Self {
+        self.answer(Direction::Forward, "done")
+    }
+
+    /// Gives an input that must be taken, an hour later.
+    pub fn given(self, input: Input) -> Self {
+        self.give(input, Timestamp(NOW.0 + 3_600_000))
+    }
+
+    /// Moves the run, if it can.
+    pub fn migrate(&mut self, wanted: Migration) -> Result<(), saga::Rejected> {
+        let to = Arc::clone(&wanted.to);
+        let facts = self.decide(Input::Migrate(Box::new(wanted)), NOW)?;
+        self.definition = to;
+        self.evolve(&facts, NOW);
+        self.settle(NOW);
+        Ok(())
     }
 
     /// Gives an input that must be taken.
@@ -212,6 +239,10 @@ fn inputs(driver: &Driver) -> Vec<(String, Input)> {
         };
         inputs.push((word, Input::Operator(operation)));
     }
+    // A version that says the same.
+    let source = driver.definition.source.replacen("version: 1\n", "version: 2\n", 1);
+    let to = Arc::new(definition::reload("sim.yaml", &source).unwrap_or_else(|found| panic!("{}", found[0].message)));
+    inputs.push(("migrate".to_owned(), Input::Migrate(Box::new(Migration { to, new_undo: false, by: None }))));
     inputs
 }
 

@@ -11,8 +11,8 @@ use backstitch::payload::Payload;
 use backstitch::problem::Problem;
 use backstitch::request::{Again, Answer, Attempt, Direction, Effect};
 use backstitch::saga::{
-    self, Activity, Command, Fact, Input, LockState, Operation, Rejected, Rules, SagaState, Start, StepAt, Timer,
-    decide, evolve,
+    self, Activity, Command, Fact, Input, LockState, Migration, Operation, Rejected, Rules, SagaState, Start, StepAt,
+    Timer, decide, evolve,
 };
 use backstitch::time::{Span, Timestamp};
 use backstitch::trace_context::{SpanId, TraceContext, TraceId};
@@ -122,6 +122,11 @@ enum ReplyKind {
 
 pub struct World<P> {
     pub definition: Arc<SagaDefinition>,
+    /// The version that the run is moved to, and back, after every so many events.
+    pub moves: Option<(Arc<SagaDefinition>, u64)>,
+    /// The states in which it moved.
+    pub moved: Vec<&'static str>,
+    pub not_moved: usize,
     pub services: Services,
     pub plan: P,
     pub seen: Vec<(u64, Seen)>,
@@ -166,6 +171,9 @@ impl<P: Plan> World<P> {
     pub fn new(definition: Arc<SagaDefinition>, plan: P) -> Self {
         Self {
             definition,
+            moves: None,
+            moved: Vec::new(),
+            not_moved: 0,
             services: Services::default(),
             plan,
             seen: Vec::new(),
@@ -201,6 +209,7 @@ impl<P: Plan> World<P> {
                     return Err(format!("no rest after {EVENTS_MAX} events"));
                 }
                 self.happen(event);
+                self.move_on();
             }
             let Some(state) = &self.state else { return Err("the orchestrator never came back".to_owned()) };
             if state.end.is_some() {
@@ -285,12 +294,36 @@ impl<P: Plan> World<P> {
         let definition = Arc::clone(&self.definition);
         let rules = Rules { definition: &definition, check_event: &check_event };
         let before = self.careful.then(|| format!("{state:?}"));
+        let moves_to = match &input {
+            Input::Migrate(wanted) => Some(Arc::clone(&wanted.to)),
+            _ => None,
+        };
         let facts = decide(&rules, state, input, now);
         if let Some(before) = before {
             assert_eq!(before, format!("{state:?}"), "decide leaves the state as it was");
         }
-        self.apply(facts?, now, true);
+        let facts = facts?;
+        self.definition = moves_to.unwrap_or(definition);
+        self.apply(facts, now, true);
         Ok(())
+    }
+
+    /// Moves the run to the other version, if it is time and it can.
+    fn move_on(&mut self) {
+        let (Some((to, every)), Some(state)) = (&self.moves, &self.state) else { return };
+        if !(self.events as u64).is_multiple_of(*every) || state.end.is_some() {
+            return;
+        }
+        let (to, word) = (Arc::clone(to), state.state().as_str());
+        let every = *every;
+        let wanted = Migration { to: Arc::clone(&to), new_undo: false, by: None };
+        let before = Arc::clone(&self.definition);
+        if self.give(Input::Migrate(Box::new(wanted))).is_ok() {
+            self.moved.push(word);
+            self.moves = Some((before, every));
+        } else {
+            self.not_moved += 1;
+        }
     }
 
     fn apply(&mut self, first: Vec<Fact>, now: Timestamp, may_crash: bool) {
@@ -691,5 +724,6 @@ fn input_word(input: &Input) -> &'static str {
         Input::LockGranted => "lock",
         Input::Restarted { .. } => "restarted",
         Input::Operator(operation) => operation.as_str(),
+        Input::Migrate(_) => "migrate",
     }
 }

@@ -52,6 +52,17 @@ pub fn document() -> Value {
                 &[path("name", "the saga's name")],
                 json!({ "204": { "description": "ended; durable" }, "404": problem(), "409": problem() })),
                 json_body(schema("By")), false) },
+        "/api/v1/sagas/{name}/migrate": {
+            "post": with_body(op("migrateAll", "Moves the open runs of a saga that are on other versions, up to 200 in one go, or says which could",
+                &[path("name", "the saga's name")],
+                answers(&[(200, "each run, with why it cannot move", schema("MigrationPage")), (409, "the version is not loaded", problem())])),
+                json_body(schema("Migrate")), true) },
+        "/api/v1/runs/{id}/migrate": {
+            "post": with_body(op("migrateRun", "Moves a run to another version of its saga in one journaled step, or says whether it could",
+                &[run_id()],
+                answers(&[(200, "moved, or with `check` whether it could be", schema("Migration")), (404, "no such run", problem()),
+                    (409, "it cannot move; every reason", problem())])),
+                json_body(schema("Migrate")), true) },
         "/api/v1/runs": { "get": list_runs() },
         "/api/v1/runs/{id}": { "get": op("showRun", "A run", &[run_id()],
             answers(&[(200, "the run", schema("Run")), (404, "no such run", problem())])) },

@@ -22,7 +22,7 @@ use super::input::{Input, Rejected, Rules, Start};
 use super::request_builder::{expression_problem, text};
 use super::scope::RunScope;
 use super::state::{Activity, Final, LockState, Phase, SagaState, ScopePhase};
-use super::{evolve, plan};
+use super::{evolve, migrate, plan};
 use crate::expression::Place;
 use crate::planted;
 use crate::problem::{Problem, kind};
@@ -87,6 +87,7 @@ pub fn decide(rules: &Rules, state: &SagaState, input: Input, now: Timestamp) ->
             | Input::LockGranted
             | Input::EventArrived { .. }
             | Input::ChildEnded { .. } => Err(Rejected::Stale),
+            Input::Migrate(wanted) => migrate::decide(rules.definition, state, &wanted),
             Input::Operator(operation) => {
                 let end = if state.end == Some(Final::Completed) { "completed" } else { "compensated" };
                 Err(Rejected::Conflict(format!("{}: the run is {end}, and final is final", operation.as_str())))
@@ -132,6 +133,7 @@ pub fn decide(rules: &Rules, state: &SagaState, input: Input, now: Timestamp) ->
             })
             .collect()),
         Input::Operator(operation) => operator::decide(rules, state, operation, now),
+        Input::Migrate(wanted) => migrate::decide(rules.definition, state, &wanted),
     }
 }
 
