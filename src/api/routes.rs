@@ -92,6 +92,7 @@ pub fn routes() -> Vec<Route> {
         on_post("/api/v1/schemas/check", registry::check),
         on_post("/api/v1/reload", registry::reload),
         on_get("/api/v1/locks", sagas::locks),
+        on_post("/api/v1/locks/release", sagas::release_lock),
         on_get("/api/v1/sagas", sagas::list),
         on_get("/api/v1/sagas/{name}", sagas::show),
         on_post("/api/v1/sagas/{name}/runs", sagas::start),

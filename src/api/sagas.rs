@@ -11,11 +11,12 @@ use serde::Deserialize;
 use tracing::Instrument;
 
 use super::body::{self, Asked, Segment};
+use super::dead_letters::checked;
 use super::problem::ApiError;
 use super::routes::Api;
 use super::runs;
 use super::span::{Began, RequestSpan};
-use super::wire::{StartBody, StartedBody};
+use super::wire::{LockBody, StartBody, StartedBody};
 use crate::coordinator::view::{LockView, RunView, SagaView};
 use crate::coordinator::{StartError, StartRequest, Started, anchor_span};
 use crate::id::{RunId, SagaName};
@@ -32,6 +33,15 @@ pub async fn list(State(api): State<Api>) -> Json<Vec<SagaView>> {
 /// `GET /api/v1/locks`: who holds which, and who waits.
 pub async fn locks(State(api): State<Api>) -> Json<Vec<LockView>> {
     Json(api.handle.locks().await)
+}
+
+/// `POST /api/v1/locks/release`: takes one from the run that holds it.
+pub async fn release_lock(State(api): State<Api>, headers: HeaderMap, body: Body) -> Result<Json<RunView>, ApiError> {
+    body::want_json(&headers)?;
+    let bytes = body::read(&headers, body, api.body_bytes_max).await?;
+    let LockBody { name, by } = body::parse(&bytes)?;
+    checked(by.as_deref())?;
+    Ok(Json(api.handle.release_lock(&name, by).await?))
 }
 
 /// `GET /api/v1/sagas/{name}`: its newest version.

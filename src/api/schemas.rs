@@ -95,6 +95,7 @@ pub fn all() -> Value {
         "Lock": object(json!({
             "name": text(), "holder": reference("LockRun"), "waiting": list(reference("LockRun")),
         }), &["name", "holder", "waiting"]),
+        "LockToRelease": object(json!({ "name": text(), "by": text() }), &["name"]),
         "LockRun": object(json!({ "run": text(), "saga": text(), "state": text(), "started_at": text() }),
             &["run", "saga", "state", "started_at"]),
         "EventTypeView": object(json!({

@@ -85,6 +85,16 @@ pub struct MigrateBody {
     pub cursor: Option<String>,
 }
 
+/// What `POST /api/v1/locks/release` takes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockBody {
+    pub name: String,
+    /// Who does it; kept in the run's history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
 /// What a start answers that does not wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartedBody {

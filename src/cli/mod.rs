@@ -14,6 +14,7 @@ mod graph;
 mod health;
 mod input;
 mod journal;
+mod locks;
 mod migrate;
 mod nats_program;
 mod nats_server;
@@ -121,8 +122,8 @@ enum Command {
     Rollout(rollout::Args),
     /// Moves runs in flight to another version of their saga, or says which could move.
     Migrate(migrate::Args),
-    /// Lists the semantic locks: who holds them, who waits.
-    Locks(Listing),
+    /// Lists the semantic locks: who holds them, who waits; takes one from a run at rest.
+    Locks(locks::Args),
 
     /// Settles a run, then undoes what it did.
     Cancel(operate::CancelArgs),
@@ -218,7 +219,7 @@ async fn run(command: Command) -> Outcome {
         Command::Sagas(args) => sagas(args).await,
         Command::Rollout(args) => rollout::run(args).await,
         Command::Migrate(args) => migrate::run(args).await,
-        Command::Locks(args) => locks(args).await,
+        Command::Locks(args) => locks::run(args).await,
         Command::Cancel(args) => operate::cancel(args).await,
         Command::Pause(args) => operate::plain("pause", args).await,
         Command::Resume(args) => operate::plain("resume", args).await,
@@ -254,16 +255,6 @@ async fn reload(args: Listing) -> Outcome {
     }
     if !restart_needed.is_empty() {
         output::line(format!("changed, and read at the next start only: {}", restart_needed.join(", ")))?;
-    }
-    Ok(())
-}
-
-async fn locks(args: Listing) -> Outcome {
-    let locks = args.connection.client()?.locks().await?;
-    if args.output.is_json() {
-        output::json(&locks)?
-    } else {
-        show::locks(&locks)?
     }
     Ok(())
 }

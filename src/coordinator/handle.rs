@@ -311,6 +311,18 @@ impl Handle {
         locks
     }
 
+    /// Takes a lock from the run that holds it, which must be parked or paused. Durable when it returns; returns
+    /// the run after it.
+    ///
+    /// # Errors
+    /// [`OperateError`]; a conflict when nobody holds the lock.
+    pub async fn release_lock(&self, name: &str, by: Option<String>) -> Result<RunView, OperateError> {
+        let Some(holder) = self.0.shared.locks.holder(name) else {
+            return Err(OperateError::Conflict(format!("release_lock: nobody holds `{name}`")));
+        };
+        self.operate(holder, Operation::ReleaseLock { by }).await
+    }
+
     /// Lists runs, newest first: the open ones by start, then the finished ones by end.
     ///
     /// # Errors

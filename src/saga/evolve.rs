@@ -783,5 +783,12 @@ fn operator_acted(state: &mut SagaState, operation: &Operation, at: Timestamp) -
             Some((step, Direction::Forward | Direction::Check)) => unpark(state, step, at),
         },
         Operation::Answer { .. } => Vec::new(),
+        Operation::ReleaseLock { .. } => match std::mem::replace(&mut state.lock, LockState::None) {
+            LockState::Wanted { name } | LockState::Held { name } => {
+                state.notes.push(format!("an operator took its lock {name} away; it goes on without it"));
+                vec![Command::ReleaseLock { name }]
+            }
+            LockState::None => Vec::new(),
+        },
     }
 }

@@ -122,6 +122,11 @@ pub enum Operation {
         by: String,
         answer: Payload,
     },
+    /// Gives the lock up; the run goes on without it.
+    ReleaseLock {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
 }
 
 impl Operation {
@@ -136,6 +141,7 @@ impl Operation {
             Self::Skip => "skip",
             Self::ResolveDone { .. } | Self::ResolveNotDone => "resolve",
             Self::Answer { .. } => "answer",
+            Self::ReleaseLock { .. } => "release_lock",
         }
     }
 }

@@ -445,4 +445,31 @@ async fn locks_are_listed_with_who_holds_them_and_who_waits() {
     assert_eq!(locks[0]["holder"]["run"], *runs[1], "{locks}");
     let (code, told, _) = workspace.told(&["locks", "--url", &dev.url()]);
     assert!(code == 0 && told.contains("order/A-1") && told.contains(&runs[1]), "{told}");
+
+    // Only from a run at rest; the next one has it then, and that outlives a restart.
+    let release = ["locks", "release", "order/A-1", "--by", "ann", "--url", &dev.url()];
+    let (code, _, told) = workspace.told(&release);
+    assert!(code == 1 && told.contains("pause it first"), "{told}");
+    let (code, _, told) = workspace.told(&["locks", "release", "order/B", "--url", &dev.url()]);
+    assert!(code == 1 && told.contains("nobody holds `order/B`"), "{told}");
+    assert_eq!(workspace.told(&["pause", &runs[1], "--url", &dev.url()]).0, 0);
+    let (code, told, err) = workspace.told(&release);
+    assert_eq!(
+        told.trim(),
+        format!("released: order/A-1; run {} (paused) goes on without it", runs[1]),
+        "{code} {err}"
+    );
+    dev.until(&runs[2], "waiting").await;
+    assert!(dev.stop().success());
+    let dev = Dev::start(&workspace, &[]);
+    let (_, locks) = dev.json("GET", "/api/v1/locks", None).await;
+    assert_eq!(
+        (locks[0]["holder"]["run"].as_str(), locks[0]["waiting"].as_array().unwrap().len()),
+        (Some(&*runs[2]), 0)
+    );
+    let (_, view) = dev.json("GET", &format!("/api/v1/runs/{}", runs[1]), None).await;
+    assert!(view["notes"][0].as_str().unwrap().contains("took its lock order/A-1 away"), "{view}");
+    dev.json("POST", &format!("/api/v1/runs/{}/cancel", runs[1]), Some("{}")).await;
+    assert_eq!(workspace.told(&["resume", &runs[1], "--url", &dev.url()]).0, 0);
+    dev.until(&runs[1], "compensated").await;
 }

@@ -190,6 +190,7 @@ fn all() -> Vec<Fact> {
         Fact::OperatorActed { operation: Operation::Skip },
         Fact::OperatorActed { operation: Operation::ResolveDone { output: Some(Payload::parse("1").unwrap()) } },
         Fact::OperatorActed { operation: Operation::ResolveNotDone },
+        Fact::OperatorActed { operation: Operation::ReleaseLock { by: Some("ann".to_owned()) } },
         Fact::OperatorActed {
             operation: Operation::Answer {
                 step: 3.into(),

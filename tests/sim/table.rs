@@ -165,6 +165,13 @@ fn states() -> Vec<(&'static str, Driver)> {
     locked.lock = true;
     vec![
         ("waiting for the lock", Driver::new(&locked)),
+        (
+            "paused under its lock",
+            Driver::new(&locked)
+                .give(Input::LockGranted, NOW)
+                .answer(Forward, "retry")
+                .give(Input::Operator(Operation::Pause), NOW),
+        ),
         ("first attempt in flight", two()),
         ("waiting for a retry", two().answer(Forward, "retry")),
         ("second step in flight", two().answer(Forward, "done")),
@@ -230,6 +237,7 @@ fn inputs(driver: &Driver) -> Vec<(String, Input)> {
         Operation::Skip,
         Operation::ResolveDone { output: None },
         Operation::ResolveNotDone,
+        Operation::ReleaseLock { by: None },
     ] {
         let word = match &operation {
             Operation::Retry { new_key: true } => "retry --new-key".to_owned(),

@@ -32,6 +32,10 @@ pub fn document() -> Value {
         "/api/v1/events/{type}": { "post": publish() },
         "/api/v1/locks": { "get": op("listLocks", "The semantic locks: who holds them, who waits", &[],
             answers(&[(200, "at most 1,000 by name, each with 50 runs", list("Lock"))])) },
+        "/api/v1/locks/release": { "post": with_body(
+            op("releaseLock", "Takes a lock from the run that holds it, which must be parked or paused", &[],
+                answers(&[(200, "the run, which goes on without it; durable", schema("Run")), (409, "nobody holds it, or a run that is at work", problem())])),
+            json_body(schema("LockToRelease")), true) },
         "/api/v1/sagas": { "get": op("listSagas", "The loaded sagas", &[], answers(&[(200, "by name, newest version first", list("Saga"))])) },
         "/api/v1/sagas/{name}": { "get": op("showSaga", "A saga's newest version", &[path("name", "the saga's name")],
             answers(&[(200, "the saga", schema("Saga")), (404, "no such saga", problem())])) },

@@ -5,7 +5,7 @@ use super::super::at::StepAt;
 use super::super::fact::{Fact, Outcome, SettleCause, UndoEnd};
 use super::super::input::{Operation, Rejected, Rules};
 use super::super::plan::{self, Mode};
-use super::super::state::{Activity, Phase, SagaState, StepStatus};
+use super::super::state::{Activity, LockState, Phase, SagaState, StepStatus};
 use super::settle;
 use crate::planted;
 use crate::problem::{Problem, kind};
@@ -54,6 +54,12 @@ pub fn decide(rules: &Rules, state: &SagaState, operation: Operation, now: Times
                 }
             })
         }
+        Operation::ReleaseLock { .. } => match &state.lock {
+            LockState::Held { .. } if state.parked.is_some() || (state.paused && !state.in_flight()) => Ok(vec![acted]),
+            LockState::Held { .. } => conflict("the run works under its lock; pause it first, and let its calls end"),
+            LockState::Wanted { .. } => conflict("the run waits for its lock; cancel it"),
+            LockState::None => conflict("the run holds no lock"),
+        },
         Operation::Answer { step, by, answer } => {
             super::waiting::answered(rules, state, *step, by, answer, acted).map_err(refused)
         }
