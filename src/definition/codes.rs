@@ -81,7 +81,7 @@ pub const CODES: &[(&str, &str, &str)] = &[
     ),
     (
         "S024",
-        "An inline `input` schema that is no JSON Schema.",
+        "An inline schema of `input`, of an `output` or of a `form` that is no JSON Schema.",
         "Correct the place shown; draft 2020-12 is read, and draft 7 where `$schema` says so.",
     ),
     (
@@ -179,7 +179,7 @@ pub const CODES: &[(&str, &str, &str)] = &[
     (
         "S080",
         "Data that can never fit the schema that it is for: a member that is required is not there, one that is there is not allowed, or a value is of another kind.",
-        "The message names the member. Data of an event is held against the event's schema, a trigger's `input` against the saga's.",
+        "The message names the member. Data of an event is held against the event's schema, a trigger's `input` against the saga's, the `as` of an `output` against its own.",
     ),
     ("X001", "An expression that jq cannot parse.", "The caret is where the parser stopped."),
     (

@@ -293,6 +293,11 @@ impl Loader<'_> {
     fn input_schema(&mut self, node: &Node) -> Option<InputSchema> {
         let map = self.reader.mapping(node, "`input`", &["schema"], &[])?;
         let schema = self.reader.required(map, "`input`", "schema", "an event type, or a JSON Schema")?;
+        self.schema_of(schema)
+    }
+
+    /// Reads what a schema is given as: an event type, or the schema itself.
+    pub(super) fn schema_of(&mut self, schema: &Node) -> Option<InputSchema> {
         match &schema.value {
             Yaml::Mapping(_) => {
                 let document = self.reader.json(schema);

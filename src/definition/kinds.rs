@@ -28,7 +28,7 @@ impl Loader<'_> {
         let classify = map.get("classify").map_or_else(Classify::default, |node| self.classify(node, at));
         let on_unknown = map.get("on_unknown").map(|node| self.on_unknown(node, service, at));
         let expect = map.get("expect").and_then(|node| self.reader.expression(node, super::call::WITH_RESULT, at));
-        let output = map.get("output").and_then(|node| self.output_of(node, at));
+        let (output, output_schema) = map.get("output").map_or((None, None), |node| self.output_of(node, at));
         let idempotency = map.get("idempotency").and_then(|node| self.idempotency(node, at));
         let paginate = map.get("paginate").and_then(|node| self.paginate(node, at));
         let cache = map.get("cache").and_then(|node| self.cache(node, at));
@@ -42,6 +42,7 @@ impl Loader<'_> {
         step.classify = classify;
         step.expect = expect;
         step.output = output;
+        step.output_schema = output_schema;
         if let Some(on_unknown) = on_unknown {
             step.on_unknown = on_unknown;
         }

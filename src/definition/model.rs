@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::expression::{Expression, Template, TextTemplate};
 use crate::id::{EventType, Fingerprint, SagaName, ServiceName, StepId};
 use crate::payload::Payload;
+use crate::schema::Schema;
 use crate::time::Span;
 
 /// Index of a step in [`SagaDefinition::steps`]; stable for a fingerprint.
@@ -136,6 +137,17 @@ pub enum InputSchema {
     Inline(Payload),
 }
 
+/// `schema` of an `output`.
+#[derive(Debug)]
+pub enum OutputSchema {
+    /// An event type's, as it is loaded when the output is there.
+    Event(EventType),
+    Inline {
+        source: Payload,
+        schema: Schema,
+    },
+}
+
 /// A service written into the saga file, with a literal address.
 #[derive(Debug, Clone)]
 pub struct InlineService {
@@ -177,6 +189,8 @@ pub struct Step {
     pub expect: Option<Expression>,
     /// Reshape; reads `$result`.
     pub output: Option<Template>,
+    /// What the output has to be; what does not fit is done, then failed.
+    pub output_schema: Option<OutputSchema>,
     pub idempotency: Idempotency,
 }
 
@@ -531,6 +545,7 @@ pub struct Check {
     pub happened: Expression,
     /// Reads the check's `$result`; becomes the step's output.
     pub output: Option<Template>,
+    pub output_schema: Option<OutputSchema>,
     /// The service guarantees that *not happened* is final.
     pub conclusive: bool,
     pub retry: RetryPolicy,

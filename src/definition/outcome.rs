@@ -5,15 +5,16 @@ use super::call::{FORWARD, WITH_RESULT, default_key_place};
 use super::diagnostic::Finding;
 use super::file::Loader;
 use super::model::{
-    Attempts, Check, Classify, Compensate, EmitTemplate, Idempotency, KeyPlace, OnExhausted, OnUnknown, RetryPolicy,
-    UndoCall, UndoEmit, UndoRun, UnknownElse,
+    Attempts, Check, Classify, Compensate, EmitTemplate, Idempotency, InputSchema, KeyPlace, OnExhausted, OnUnknown,
+    OutputSchema, RetryPolicy, UndoCall, UndoEmit, UndoRun, UnknownElse,
 };
 use super::policy::RetryPatch;
-use super::reader::{At, Emitted, Map, shorten};
+use super::reader::{At, Emitted, Map, Shaped, shorten};
 use super::yaml::{Node, Yaml};
 use crate::expression::{Root, Template};
 use crate::id::ServiceName;
 use crate::payload::Payload;
+use crate::schema::Schema;
 
 /// What an undo may name: `$forward` beside the rest.
 const UNDO: &[Root] = &[Root::Forward, Root::Input, Root::Event, Root::Steps, Root::Step, Root::Error, Root::Saga];
@@ -60,17 +61,22 @@ impl Loader<'_> {
             "write an expression on $result that is true if the effect took place",
         );
         let happened = happened.and_then(|node| self.reader.expression(node, WITH_RESULT, at));
-        let output = match map.get("output") {
-            Some(node) => Some(self.output_of(node, at)?),
-            None => None,
-        };
+        let (output, output_schema) = map.get("output").map_or((None, None), |node| self.output_of(node, at));
         let conclusive = map.get("conclusive").and_then(|node| self.reader.boolean(node, "`conclusive`"));
         let timeout = map.get("timeout").and_then(|node| self.reader.duration(node, "`timeout`"));
         let call = call?;
         let timeout = self.attempt_timeout(timeout, Some(&call.service), None);
         let retry = map.get("retry").map_or(RetryPatch::default(), |node| self.reader.retry(node));
         let retry = retry.over(self.defaults.retry.over(RetryPolicy::FORWARD));
-        Some(Check { call, happened: happened?, output, conclusive: conclusive.unwrap_or(false), retry, timeout })
+        Some(Check {
+            call,
+            happened: happened?,
+            output,
+            output_schema,
+            conclusive: conclusive.unwrap_or(false),
+            retry,
+            timeout,
+        })
     }
 
     /// Reads `compensate`.
@@ -220,15 +226,40 @@ impl Loader<'_> {
         Some(Idempotency { place, value })
     }
 
-    /// Reads `output`: a template, or `{as: …}`.
-    pub(super) fn output_of(&mut self, node: &Node, at: At) -> Option<Template> {
+    /// Reads `output`: a template, or `{as, schema}`.
+    pub(super) fn output_of(&mut self, node: &Node, at: At) -> (Option<Template>, Option<OutputSchema>) {
         if let Yaml::Mapping(entries) = &node.value
-            && !entries.is_empty()
-            && entries.iter().all(|entry| matches!(entry.key.as_str(), "as" | "schema"))
+            && (entries.iter().any(|entry| entry.key == "as")
+                || entries.iter().any(|entry| entry.key == "schema") && entries.len() == 1)
+            && let Some(map) = self.reader.mapping(node, "`output`", &["as", "schema"], &[])
         {
-            let map = self.reader.mapping(node, "`output`", &["as"], &["schema"])?;
-            return self.reader.template(map.get("as")?, WITH_RESULT, at);
+            let template = map.get("as").and_then(|node| self.reader.template(node, WITH_RESULT, at));
+            let schema = map.get("schema").and_then(|node| self.output_schema(node));
+            if let (Some(shaped), Some(schema)) = (map.get("as"), &schema) {
+                self.reader.shaped.push(Shaped { node: shaped.clone(), schema: schema.source() });
+            }
+            return (template, schema);
         }
-        self.reader.template(node, WITH_RESULT, at)
+        (self.reader.template(node, WITH_RESULT, at), None)
+    }
+
+    fn output_schema(&mut self, node: &Node) -> Option<OutputSchema> {
+        match self.schema_of(node)? {
+            InputSchema::Event(event) => Some(OutputSchema::Event(event)),
+            // What is no schema has been told.
+            InputSchema::Inline(source) => {
+                Schema::compile(&source).ok().map(|schema| OutputSchema::Inline { source, schema })
+            }
+        }
+    }
+}
+
+impl OutputSchema {
+    /// Returns the schema as the file says it.
+    pub(super) fn source(&self) -> InputSchema {
+        match self {
+            Self::Event(event) => InputSchema::Event(event.clone()),
+            Self::Inline { source, .. } => InputSchema::Inline(source.clone()),
+        }
     }
 }

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::diagnostic::Finding;
-use super::model::StepIndex;
+use super::model::{InputSchema, StepIndex};
 use super::yaml::{Entry, Meaning, Node, Yaml};
 use crate::expression::{Name, suggest};
 use crate::id::EventType;
@@ -79,6 +79,13 @@ pub(super) struct Emitted {
     pub data: Option<Node>,
 }
 
+/// A value that is held against a schema.
+#[derive(Debug, Clone)]
+pub(super) struct Shaped {
+    pub node: Node,
+    pub schema: InputSchema,
+}
+
 pub(super) struct Reader<'s> {
     /// The file's text.
     pub text: &'s str,
@@ -86,6 +93,7 @@ pub(super) struct Reader<'s> {
     pub uses: Vec<Use>,
     pub written: Vec<Written>,
     pub emitted: Vec<Emitted>,
+    pub shaped: Vec<Shaped>,
     /// How many expressions were read.
     pub expressions: usize,
     /// What the steps around bind: items of a `for`, the failure in a `catch`.
@@ -134,6 +142,7 @@ impl<'s> Reader<'s> {
             uses: Vec::new(),
             written: Vec::new(),
             emitted: Vec::new(),
+            shaped: Vec::new(),
             expressions: 0,
             locals: Vec::new(),
         }

@@ -366,6 +366,7 @@ fn placeholder(id: StepId, path: Arc<str>, (block, position, items): (BlockIndex
         tags: Vec::new(),
         expect: None,
         output: None,
+        output_schema: None,
         idempotency: Idempotency { place: default_key_place(), value: None },
     }
 }

@@ -79,10 +79,11 @@ impl Loader<'_> {
     fn reads_result(&mut self, map: Map<'_>, index: StepIndex) {
         let at = At::Forward(index);
         let expect = map.get("expect").and_then(|node| self.reader.expression(node, WITH_RESULT, at));
-        let output = map.get("output").and_then(|node| self.output_of(node, at));
+        let (output, output_schema) = map.get("output").map_or((None, None), |node| self.output_of(node, at));
         let step = &mut self.steps[index as usize];
         step.expect = expect;
         step.output = output;
+        step.output_schema = output_schema;
     }
 
     /// Reads an event type or a list of them.

@@ -128,7 +128,7 @@ fn result(step: &Step) -> String {
         Action::Set(value) => Some(value),
         _ => None,
     };
-    format!("{:?}", (&step.output, set))
+    format!("{:?}", (&step.output, &step.output_schema, set))
 }
 
 fn branches(step: &Step) -> Option<(Vec<&str>, u32)> {

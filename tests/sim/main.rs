@@ -17,6 +17,7 @@ mod migrations;
 mod model;
 mod nested;
 mod observe;
+mod outputs;
 #[cfg(feature = "planted")]
 mod planted;
 mod promises;

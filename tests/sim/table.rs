@@ -110,7 +110,18 @@ impl Driver {
         self
     }
 
-    fn answer(self, direction: Direction, kind: &str) -> Self {
+    /// What a good answer to the call in flight means, with events checked so.
+    pub fn answered_by(
+        &self,
+        check_event: &(dyn Fn(&backstitch::id::EventType, &Payload) -> Result<(), String> + Send + Sync),
+    ) -> Vec<Fact> {
+        let (step, attempt) = self.in_flight();
+        let rules = Rules { definition: &self.definition, check_event };
+        let input = Input::AttemptEnded { step, direction: Direction::Forward, attempt, result: result("done").into() };
+        decide(&rules, &self.state, input, NOW).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    pub fn answer(self, direction: Direction, kind: &str) -> Self {
         let (step, attempt) = self.in_flight();
         let now = Timestamp(NOW.0 + 10);
         self.give(Input::AttemptEnded { step, direction, attempt, result: result(kind).into() }, now)

@@ -49,7 +49,7 @@ static OUTPUT_AS: Mapping = Mapping {
     name: "output_as",
     about: "An output with its schema.",
     keys: &[
-        must("as", Value::Any, "What later steps and the undo read, made from `$result`."),
+        key("as", Value::Any, "What later steps and the undo read, made from `$result`. Default: the result as it is."),
         key(
             "schema",
             Value::OneOf(&[Value::EventType, Value::Schema]),

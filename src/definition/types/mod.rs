@@ -59,6 +59,10 @@ impl Loader<'_> {
             let what = format!("the data of `{}`", emitted.event);
             data.check(emitted.data.as_ref(), &emitted.span, &wanted, &what, &mut findings);
         }
+        for shaped in &self.reader.shaped {
+            let Some(wanted) = variables.of_schema(&shaped.schema) else { continue };
+            data.check(Some(&shaped.node), &shaped.node.span, &wanted, "the output", &mut findings);
+        }
         matches::check(tree, &variables, &data, &mut findings);
         if let Some(wanted) = variables.input_schema() {
             for trigger in variables.triggers() {

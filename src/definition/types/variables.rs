@@ -6,7 +6,9 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::super::file::Loader;
-use super::super::model::{Action, AwaitMode, Block, BlockIndex, For, InputSchema, Part, Step, StepIndex};
+use super::super::model::{
+    Action, AwaitMode, Block, BlockIndex, For, InputSchema, OutputSchema, Part, Step, StepIndex,
+};
 use super::super::reader;
 use super::super::yaml::{Node, Yaml};
 use crate::expression::Name;
@@ -32,6 +34,11 @@ pub(super) const STATUSES: &[&str] = &[
     "withdrawn",
     "lost",
 ];
+
+/// Returns what fits a schema in the file; none for one that is no schema, which is told elsewhere.
+fn inline(source: &Payload) -> Option<Shape> {
+    Schema::compile(source).is_ok().then(|| Document::new(source).shape())
+}
 
 /// One entry of `on:`.
 pub(super) struct Trigger {
@@ -87,9 +94,17 @@ impl<'l> Variables<'l> {
         };
         let input = match input {
             Some(InputSchema::Event(event)) => document(event).map(|document| document.shape()),
-            Some(InputSchema::Inline(source)) => Schema::compile(source).is_ok().then(|| Document::new(source).shape()),
+            Some(InputSchema::Inline(source)) => inline(source),
             None => None,
         };
+        for step in &loader.steps {
+            let check = step.on_unknown.check.as_ref().and_then(|check| check.output_schema.as_ref());
+            for declared in step.output_schema.iter().chain(check) {
+                if let OutputSchema::Event(event) = declared {
+                    document(event);
+                }
+            }
+        }
         for emitted in &loader.reader.emitted {
             document(&emitted.event);
         }
@@ -213,6 +228,14 @@ impl<'l> Variables<'l> {
         self.schemas.get(event).map(|document| document.shape())
     }
 
+    /// Returns what fits a schema; none where it is not known.
+    pub(super) fn of_schema(&self, schema: &InputSchema) -> Option<Shape> {
+        match schema {
+            InputSchema::Event(event) => self.schema(event),
+            InputSchema::Inline(source) => inline(source),
+        }
+    }
+
     /// Returns the event of a type as it arrives; none where its schema is not known.
     pub(super) fn arriving(&self, event: &EventType) -> Option<Shape> {
         self.schema(event).map(cloud_event)
@@ -248,21 +271,30 @@ impl<'l> Variables<'l> {
 
     fn work_out(&self, index: StepIndex) -> Shape {
         let step = &self.steps[index as usize];
-        if step.paginate.is_some() || step.fallback.is_some() {
+        if step.fallback.is_some() {
             return Shape::any();
         }
         let known = self.at(index);
-        let of = |output: Option<&crate::expression::Template>| {
+        let of = |output: Option<&crate::expression::Template>, declared: Option<&OutputSchema>| {
+            // What is declared is checked when it is there.
+            if let Some(shape) = declared.and_then(|declared| self.of_schema(&declared.source())) {
+                return shape;
+            }
+            if step.paginate.is_some() {
+                return Shape::any();
+            }
             output.map_or_else(|| self.result(index), |template| template.infer(&known))
         };
+        let of_step = || of(step.output.as_ref(), step.output_schema.as_ref());
         match &step.action {
             Action::Call(_) | Action::Poll(_) => match &step.on_unknown.check {
-                Some(check) => of(step.output.as_ref()).either(of(check.output.as_ref())),
-                None => of(step.output.as_ref()),
+                Some(check) => of_step().either(of(check.output.as_ref(), check.output_schema.as_ref())),
+                None => of_step(),
             },
-            Action::Emit(emit) if emit.reply.is_some() => of(step.output.as_ref()),
+            Action::Emit(emit) if emit.reply.is_some() => of_step(),
             Action::Emit(_) => Shape::object(Fields::built([("id".to_owned(), Shape::of(Kinds::STRING))])),
-            Action::Await(rule) if rule.on_timeout.is_none() => of(step.output.as_ref()),
+            Action::Await(rule) if rule.on_timeout.is_none() => of_step(),
+            Action::Ask(rule) if rule.on_timeout.is_none() && step.output_schema.is_some() => of_step(),
             Action::Set(template) => template.infer(&known),
             Action::Wait(_) | Action::Switch(_) | Action::Fail(_) => Shape::of(Kinds::NULL),
             Action::Parallel(rule) => {

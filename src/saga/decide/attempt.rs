@@ -6,8 +6,9 @@ use super::super::backoff;
 use super::super::fact::{Fact, Fate, Outcome};
 use super::super::input::Rules;
 use super::super::request_builder::build;
-use super::super::scope::RunScope;
+use super::super::scope::{RunScope, result_of};
 use super::super::state::SagaState;
+use super::fits::misfit;
 use super::forward::{given_up, located, may_try_again};
 use crate::definition::{Check, SagaDefinition, Step};
 use crate::expression::Expression;
@@ -142,8 +143,19 @@ pub fn check_ended(rules: &Rules, state: &SagaState, step: StepAt, result: &Atte
     if answered {
         match check.happened.eval_bool(&scope) {
             Ok(true) => {
-                let (output, failure) = match check.output.as_ref().map(|output| output.eval(&scope)).transpose() {
-                    Ok(output) => (output, None),
+                let output = match (&check.output, &check.output_schema) {
+                    (Some(output), _) => output.eval(&scope).map(Some),
+                    (None, Some(_)) => Ok(Some(result_of(result.answer.as_ref()))),
+                    (None, None) => Ok(None),
+                };
+                let (output, failure) = match output {
+                    Ok(output) => {
+                        let misfit =
+                            output.as_ref().and_then(|output| misfit(rules, check.output_schema.as_ref(), output));
+                        let failure =
+                            misfit.map(|problem| located(problem, &step.path(definition), result.answer.as_ref()));
+                        (output, failure)
+                    }
                     Err(error) => (None, Some(super::failed_expression(rules, step, &error))),
                 };
                 return vec![

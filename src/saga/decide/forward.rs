@@ -8,6 +8,7 @@ use super::super::input::Rules;
 use super::super::plan::{self, Mode};
 use super::super::scope::{RunScope, result_of};
 use super::super::state::SagaState;
+use super::fits::misfit;
 use super::{attempt, pages, settle};
 use crate::definition::{SagaDefinition, Step};
 use crate::payload::Payload;
@@ -150,7 +151,13 @@ pub fn located(mut problem: Problem, path: &str, answer: Option<&Answer>) -> Pro
 }
 
 /// Checks `expect` and reshapes the answer: what fails here is done for undo, failed for control flow.
-pub fn shape(rule: &Step, path: &str, scope: &RunScope, answer: Option<&Answer>) -> (Option<Payload>, Option<Problem>) {
+pub fn shape(
+    rules: &Rules,
+    rule: &Step,
+    path: &str,
+    scope: &RunScope,
+    answer: Option<&Answer>,
+) -> (Option<Payload>, Option<Problem>) {
     let failed =
         |word: &str, title: &str, detail: String| Some(located(Problem::new(word, title).detail(detail), path, answer));
     if let Some(expect) = &rule.expect {
@@ -165,11 +172,16 @@ pub fn shape(rule: &Step, path: &str, scope: &RunScope, answer: Option<&Answer>)
             Err(error) => return (None, failed(kind::EXPRESSION, "`expect` failed", error.to_string())),
         }
     }
-    match &rule.output {
-        None => (Some(result_of(answer)), None),
+    let output = match &rule.output {
+        // A paginated call's is the list of its items.
+        None if rule.paginate.is_some() => answer.map_or_else(Payload::null, |answer| answer.body.clone()),
+        None => result_of(answer),
         Some(output) => match output.eval(scope) {
-            Ok(output) => (Some(output), None),
-            Err(error) => (None, failed(kind::EXPRESSION, "`output` failed", error.to_string())),
+            Ok(output) => output,
+            Err(error) => return (None, failed(kind::EXPRESSION, "`output` failed", error.to_string())),
         },
-    }
+    };
+    // The undo may need it all the same.
+    let misfit = misfit(rules, rule.output_schema.as_ref(), &output);
+    (Some(output), misfit.map(|problem| located(problem, path, answer)))
 }

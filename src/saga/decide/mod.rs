@@ -5,6 +5,7 @@ mod attempt;
 mod begin;
 mod child;
 mod failure;
+mod fits;
 mod forward;
 mod join;
 mod operator;

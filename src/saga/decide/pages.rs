@@ -34,7 +34,7 @@ pub fn answered(
         return page(rules, state, step, paginate, scope, answer)
             .unwrap_or_else(|error| vec![failed(rules, step, answer, &error)]);
     }
-    let (output, failure) = shape(rule, &path, scope, answer);
+    let (output, failure) = shape(rules, rule, &path, scope, answer);
     vec![ended(step, Outcome::Done, output, failure)]
 }
 
@@ -56,7 +56,7 @@ fn polled(
     let path = step.path(rules.definition);
     let problem = match poll.until.eval_bool(scope) {
         Ok(true) => {
-            let (output, failure) = shape(rule, &path, scope, answer);
+            let (output, failure) = shape(rules, rule, &path, scope, answer);
             return vec![ended(step, Outcome::Done, output, failure)];
         }
         Ok(false) if state.step(step).expired => Problem::new(kind::TIMEOUT, "the poll's time is over"),
@@ -102,14 +102,8 @@ fn page(
         at.pages.iter().chain([&items]).flat_map(|page| page.read::<Vec<Payload>>().unwrap_or_default()).collect();
     let whole = Answer { body: Payload::of(&all), ..answer.clone() };
     let path = step.path(rules.definition);
-    let (output, failure) = match (&rule.output, &rule.expect) {
-        (None, None) => (Some(whole.body.clone()), None),
-        _ => {
-            let scope = RunScope::new(rules.definition, state).at(step).with_result(Some(&whole));
-            let (output, failure) = shape(rule, &path, &scope, Some(&whole));
-            (if rule.output.is_none() { Some(whole.body.clone()) } else { output }, failure)
-        }
-    };
+    let scope = RunScope::new(rules.definition, state).at(step).with_result(Some(&whole));
+    let (output, failure) = shape(rules, rule, &path, &scope, Some(&whole));
     Ok(vec![ended(step, Outcome::Done, output, failure)])
 }
 

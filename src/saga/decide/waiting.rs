@@ -8,6 +8,7 @@ use super::super::input::{Rejected, Rules};
 use super::super::request_builder::text;
 use super::super::scope::RunScope;
 use super::super::state::{Activity, SagaState};
+use super::fits::misfit;
 use super::forward::{ended, given_up, may_try_again};
 use super::park::park;
 use super::{attempt, failed_expression};
@@ -190,7 +191,12 @@ fn shaped(rules: &Rules, state: &SagaState, step: StepAt, came: Payload) -> Fact
         Err(error) => return failed(kind::EXPRESSION, "`expect` failed", error.to_string()),
     }
     match rule.output.as_ref().map(|output| output.eval(&scope)).transpose() {
-        Ok(output) => ended(step, Outcome::Done, Some(output.unwrap_or(came)), None),
+        Ok(output) => {
+            let output = output.unwrap_or(came);
+            let misfit = misfit(rules, rule.output_schema.as_ref(), &output);
+            let failure = misfit.map(|problem| problem.at(&step.path(rules.definition)));
+            ended(step, Outcome::Done, Some(output), failure)
+        }
         Err(error) => failed(kind::EXPRESSION, "`output` failed", error.to_string()),
     }
 }
