@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::catalogue::EventSchemas;
 use super::shard::{Message, Router};
 use crate::bus::archive::{Archive, Stored, Stream};
 use crate::definition::{Action, Compensate, EmitTemplate, SagaDefinition};
@@ -71,6 +72,7 @@ struct Inner {
 pub struct Correlator {
     inner: Mutex<Inner>,
     archive: Option<Arc<dyn Archive>>,
+    schemas: Arc<dyn EventSchemas>,
     keep: Span,
 }
 
@@ -102,9 +104,9 @@ pub fn awaited(definition: &SagaDefinition) -> Vec<EventType> {
 
 impl Correlator {
     /// Makes one that keeps events for `keep`; `now` is when the process began.
-    pub fn new(archive: Option<Arc<dyn Archive>>, keep: Span, now: Timestamp) -> Self {
+    pub fn new(archive: Option<Arc<dyn Archive>>, schemas: Arc<dyn EventSchemas>, keep: Span, now: Timestamp) -> Self {
         let inner = Inner { complete_since: now, ..Inner::default() };
-        Self { inner: Mutex::new(inner), archive, keep }
+        Self { inner: Mutex::new(inner), archive, schemas, keep }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -212,7 +214,10 @@ impl Correlator {
     /// Reads events of some types from the stream and offers them; with `until` they are kept as well.
     async fn read(&self, types: Vec<EventType>, since: Timestamp, until: Option<Timestamp>, router: &Router) {
         let Some(archive) = &self.archive else { return };
-        let subjects: Vec<String> = types.iter().map(|event| format!("events.{event}")).collect();
+        // Each in every version: a step sees it in the one that it waits for.
+        let mut subjects: Vec<String> = types.iter().map(|event| format!("events.{}.*", event.name())).collect();
+        subjects.sort_unstable();
+        subjects.dedup();
         let since = Timestamp(since.0.saturating_sub(SKEW.0));
         let mut from = loop {
             match archive.at(Stream::Events, since).await {
@@ -245,6 +250,25 @@ impl Correlator {
 
     fn offer_stored(&self, stored: &Stored, until: Option<Timestamp>, router: &Router) {
         let Ok(event) = crate::bus::wire::decode(&stored.raw) else { return };
+        for wanted in self.awaited_as(&event.event_type) {
+            // One that cannot be seen so was put aside when it was taken in, or will be.
+            if let Some(seen) = self.seen_as(&event, wanted) {
+                self.offer_as(&seen, stored, until, router);
+            }
+        }
+    }
+
+    /// Returns an event as a step that waits for a version of its type sees it.
+    fn seen_as(&self, event: &Event, wanted: EventType) -> Option<Event> {
+        if event.event_type == wanted {
+            self.schemas.check(&wanted, &event.data).ok()?;
+            return Some(event.clone());
+        }
+        let data = self.schemas.convert(&event.event_type, &event.data, &wanted).ok()?;
+        Some(Event { data, event_type: wanted, ..event.clone() })
+    }
+
+    fn offer_as(&self, event: &Event, stored: &Stored, until: Option<Timestamp>, router: &Router) {
         let kept = Arc::new(Kept {
             at: stored.stored_at,
             event: event.event_type.clone(),

@@ -169,7 +169,7 @@ impl Parts {
             draining: AtomicBool::new(false),
             fatal: watch::Sender::new(None),
             catalogue: Arc::clone(&active),
-            correlator: Arc::new(Correlator::new(links.archive, options.await_keep, now)),
+            correlator: Arc::new(Correlator::new(links.archive, Arc::clone(&schemas), options.await_keep, now)),
             answers: Answers::default(),
         });
         shared.correlator.expect(catalogue.all().flat_map(|entry| awaited(&entry.definition)));

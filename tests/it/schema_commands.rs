@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::api_process::Workspace;
+use crate::api_process::{Dev, Workspace};
 
 const V1: &str = r#"{ "type": "object", "required": ["id"], "properties": { "id": { "type": "string" } } }"#;
 
@@ -169,6 +169,27 @@ fn against_what_was_published() {
     assert!(error.contains("nowhere"), "{error}");
     let (code, out, _) = workspace.told(&["schema", "check", "--against", "schemas"]);
     assert_eq!(code, 0, "against itself, as a folder: {out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn against_what_a_running_one_has_loaded() {
+    let workspace = workspace(V1);
+    std::fs::remove_dir_all(workspace.path().join("sagas")).unwrap();
+    let dev = Dev::start(&workspace, &[]);
+    let check = |url: &str| workspace.told(&["schema", "check", "--against", url]);
+    let (code, out, error) = check(&dev.url());
+    assert_eq!(code, 0, "{out}{error}");
+    workspace.write(
+        "schemas/box.packed/v1.json",
+        r#"{ "type": "object", "required": ["id"], "properties": { "id": { "type": "string", "maxLength": 3 } } }"#,
+    );
+    let (code, out, _) = check(&dev.url());
+    assert!(code == 2 && out.contains("box.packed v1 was published and has changed"), "{out}");
+    assert!(out.contains("max_length_lowered"), "{out}");
+    let url = dev.url();
+    assert!(dev.stop().success());
+    let (code, _, error) = check(&url);
+    assert!(code != 0 && error.contains(url.trim_start_matches("http://")), "nobody is there: {error}");
 }
 
 #[test]

@@ -253,3 +253,47 @@ async fn schemas_are_served_and_checked() {
     assert_eq!(status, 400, "200 levels: {problem}");
     assert!(dev.stop().success());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_event_that_came_before_a_kill_is_still_there_for_the_step_that_awaits_it() {
+    const WAITER: &str = "\
+saga: waiter
+version: 1
+steps:
+  - { id: approve, ask: { title: Go on } }
+  - id: sent
+    await: parcel.sent.v2
+    where: { data.id: \"${ $input.id }\" }
+    compensate: none
+output: ${ $steps.sent.output.data.grams }
+";
+    let workspace = workspace();
+    workspace.write("sagas/waiter.yaml", WAITER);
+    let mut dev = Dev::start(&workspace, &[]);
+    let (_, run) = dev.json("POST", "/api/v1/sagas/waiter/runs", Some(r#"{"input": {"id": "W-1"}}"#)).await;
+    let run = run["id"].as_str().unwrap().to_owned();
+    dev.until(&run, "waiting").await;
+    // Of version 1, and one that breaks its schema: it must not be taken for the other.
+    for (id, data) in
+        [("broken", json!({ "id": "W-1", "weight": 7 })), ("old", json!({ "id": "W-1", "weight": "3 kg" }))]
+    {
+        publish_raw(&dev, id, &data).await;
+    }
+    completed(&dev, "W-1").await; // both have been taken in
+    dev.signal(Signal::KILL);
+    dev.ended();
+    let dev = Dev::start(&workspace, &[]);
+    let body = json!({ "step": "approve", "by": "ann", "answer": {} }).to_string();
+    assert_eq!(dev.json("POST", &format!("/api/v1/runs/{run}/answer"), Some(&body)).await.0, 200);
+    assert_eq!(dev.until(&run, "completed").await["output"], 3_000);
+}
+
+/// Publishes as any client may, whatever the schema says.
+async fn publish_raw(dev: &Dev, id: &str, data: &Value) {
+    let nats = async_nats::connect(dev.announcement["nats_url"].as_str().unwrap()).await.unwrap();
+    let mut headers = async_nats::HeaderMap::new();
+    let names = [("ce-specversion", "1.0"), ("ce-id", id), ("ce-source", "/old"), ("ce-type", "parcel.sent.v1")];
+    names.iter().for_each(|(name, value)| headers.insert(*name, *value));
+    nats.publish_with_headers("events.parcel.sent.v1", headers, data.to_string().into()).await.unwrap();
+    nats.flush().await.unwrap();
+}
