@@ -7,6 +7,7 @@ pub mod envelope;
 pub mod expression;
 pub mod id;
 pub mod notify;
+pub mod openapi;
 pub mod payload;
 pub mod planted;
 pub mod problem;

@@ -1,6 +1,9 @@
 //! What is known of a service that sagas call: its address, its limits, how we sign in. The words that
 //! configuration and connectors share.
 
+use std::sync::Arc;
+
+use crate::openapi::OpenApi;
 use crate::resilience::{CircuitPolicy, Limits, RatePolicy};
 use crate::secret::Secret;
 use crate::time::Span;
@@ -29,6 +32,8 @@ pub struct Service {
     pub answer_bytes_max: usize,
     /// Certificates (PEM) trusted beside the public ones.
     pub ca: Option<Vec<u8>>,
+    /// What its document says of its answers; only for what follows from it when a saga is loaded.
+    pub openapi: Option<Arc<OpenApi>>,
 }
 
 impl Service {
@@ -47,6 +52,7 @@ impl Service {
             sockets_max: SOCKETS_MAX,
             answer_bytes_max: ANSWER_BYTES_MAX,
             ca: None,
+            openapi: None,
         }
     }
 

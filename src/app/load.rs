@@ -277,7 +277,11 @@ fn input_check(
 /// Returns what definitions need to know of the services.
 #[must_use]
 pub fn timeouts(services: &BTreeMap<ServiceName, Service>) -> BTreeMap<ServiceName, ServiceInfo> {
-    services.iter().map(|(name, service)| (name.clone(), ServiceInfo { timeout: service.timeout })).collect()
+    services.iter().map(|(name, service)| (name.clone(), info(service))).collect()
+}
+
+fn info(service: &Service) -> ServiceInfo {
+    ServiceInfo { timeout: service.timeout, openapi: service.openapi.clone() }
 }
 
 /// Returns the services that only stored definitions of open runs still name.

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::diagnostic::{SHAPE, UNSUPPORTED, VALUE};
 use super::outside::Outside;
 use super::reader::{Reader, joined};
 use super::yaml::{Entry, Node};
 use crate::id::ServiceName;
+use crate::openapi::OpenApi;
 use crate::resilience::{CircuitPolicy, RatePolicy};
 use crate::service::{Auth, Network, Service, ServiceUrl};
 use crate::time::Span;
 
-pub(super) const KEYS: [&str; 10] = [
+pub(super) const KEYS: [&str; 11] = [
     "url",
     "timeout",
     "connect_timeout",
@@ -23,9 +25,10 @@ pub(super) const KEYS: [&str; 10] = [
     "sockets_max",
     "answer_bytes_max",
     "ca_file",
+    "openapi",
 ];
 /// Keys of the language that this version does not serve.
-const LATER: [&str; 3] = ["protocol", "descriptor", "openapi"];
+const LATER: [&str; 2] = ["protocol", "descriptor"];
 /// Sockets a process may have, 1,024 by default on many systems, are shared by all services.
 const SOCKETS_MAX_MAX: u64 = 10_000;
 /// An answer is held in memory and in the journal.
@@ -81,6 +84,9 @@ fn service(reader: &mut Reader<'_>, outside: &dyn Outside, entry: &Entry) -> Opt
     }
     if let Some((path, node)) = fields.take("ca_file") {
         service.ca = certificates(reader, outside, &node, &path)?;
+    }
+    if let Some((path, node)) = fields.take("openapi") {
+        service.openapi = openapi(reader, outside, &node, &path)?;
     }
     if let Some((path, node)) = fields.take("auth") {
         service.auth = auth(reader, &node, &path);
@@ -171,6 +177,22 @@ pub(super) fn certificates(
         Err(error) => {
             let message = format!("`{path}`: {file} cannot be read: {error}");
             reader.note(&node.place, VALUE, message, "name a readable file with PEM certificates");
+            None
+        }
+    }
+}
+
+fn openapi(reader: &mut Reader<'_>, outside: &dyn Outside, node: &Node, path: &str) -> Option<Option<Arc<OpenApi>>> {
+    let file = reader.text_of(node, path)?;
+    if file.is_empty() {
+        return Some(None);
+    }
+    let read = outside.file(Path::new(&file)).map_err(|error| format!("cannot be read: {error}"));
+    match read.and_then(|text| OpenApi::parse(&text).map_err(|error| format!("is no OpenAPI document: {error}"))) {
+        Ok(document) => Some(Some(Arc::new(document))),
+        Err(why) => {
+            let help = "name a readable file with an OpenAPI document, 3.0 or 3.1, of at most 1 MiB";
+            reader.note(&node.place, VALUE, format!("`{path}`: {file} {why}"), help);
             None
         }
     }

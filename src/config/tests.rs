@@ -127,6 +127,7 @@ fn the_example_of_services_loads() {
 fn mistakes() {
     let rows: &[(&str, &str, &[&str])] = &[
         ("nothing wrong", "api: { listen: 127.0.0.1:0 }", &[]),
+        ("no document there", "services: { a: { url: http://a, openapi: gone.json } }", &["C006 1:42"]),
         ("not YAML", "nats: [", &["C002 1:7"]),
         ("two documents", "nats:\n---\napi:\n", &["C002 2:1"]),
         ("a tag", "nats: !x {}", &["C002 1:10"]),

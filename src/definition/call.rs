@@ -8,6 +8,7 @@ use super::reader::{At, Map, listed, shorten};
 use super::yaml::{Node, Yaml};
 use crate::expression::{Root, TextTemplate};
 use crate::id::{EventType, ServiceName};
+use crate::openapi::{Answers, UNKNOWN};
 use crate::time::Span;
 
 /// What a step's expressions may name, going forward.
@@ -80,7 +81,27 @@ impl Loader<'_> {
             }
             None => None,
         };
-        Some(CallTemplate { service: service?, method: method?, path: path?, query: query?, headers: headers?, body })
+        let call =
+            CallTemplate { service: service?, method: method?, path: path?, query: query?, headers: headers?, body };
+        if let Some(node) = with.get("path") {
+            self.check_operation(&call, node);
+        }
+        Some(call)
+    }
+
+    /// Says so where the service's OpenAPI document does not have the operation.
+    fn check_operation(&mut self, call: &CallTemplate, path: &Node) {
+        let Some(document) = self.openapi(&call.service) else { return };
+        if let Answers::NoOperation { nearest } = document.answers(&call.method, &call.path.pattern(UNKNOWN)) {
+            let shown = call.path.pattern(UNKNOWN).replace(UNKNOWN, "{}");
+            let message =
+                format!("the OpenAPI document of `{}` has no {} {}", call.service, call.method, shorten(&shown));
+            let help = nearest.map_or_else(
+                || "correct the path, or the document".to_owned(),
+                |nearest| format!("did you mean `{nearest}`?"),
+            );
+            self.reader.find(Finding::new("S026", self.reader.first_line(&path.span), message).warning().help(help));
+        }
     }
 
     fn method(&mut self, node: &Node) -> Option<String> {

@@ -89,6 +89,11 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "A calendar that cannot be read, a day that never comes, or an unknown time zone.",
         "`cron` has five fields: minute, hour, day of the month, month, day of the week; `timezone` is an IANA name.",
     ),
+    (
+        "S026",
+        "A call that the service's OpenAPI document does not have (a warning).",
+        "Correct the method or the path, or give the service its present document: `openapi` in backstitch.yaml.",
+    ),
     ("S030", "An expression names a step that does not exist.", "Correct the id."),
     (
         "S031",

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::Environment;
 use super::diagnostic::{Finding, Severity};
@@ -17,6 +18,7 @@ use super::step::Spot;
 use super::yaml::{self, Node, Yaml};
 use crate::expression::{Root, suggest};
 use crate::id::{EventType, Fingerprint, SagaName, ServiceName};
+use crate::openapi::OpenApi;
 use crate::schema::Schema;
 use crate::service::ServiceUrl;
 use crate::time::Span;
@@ -349,6 +351,13 @@ impl Loader<'_> {
     pub(super) fn service_names(&self) -> Vec<String> {
         let inline = self.services.keys();
         inline.chain(self.environment.services.keys()).map(|name| name.as_str().to_owned()).collect()
+    }
+
+    /// Returns what a service says of its answers. A run in flight keeps the file that it began with, whatever
+    /// documents say by then.
+    pub(super) fn openapi(&self, name: &ServiceName) -> Option<Arc<OpenApi>> {
+        let known = self.environment.services.get(name).filter(|_| self.outside == Outside::Known)?;
+        known.openapi.clone()
     }
 
     pub(super) fn service_timeout(&self, name: &ServiceName) -> Option<Span> {

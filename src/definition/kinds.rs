@@ -5,7 +5,7 @@ use super::diagnostic::Finding;
 use super::file::Loader;
 use super::model::{Action, Arm, Attempts, CallTemplate, Classify, FailTemplate, Part, RetryPolicy, StepIndex};
 use super::policy::RetryPatch;
-use super::reader::{At, Map};
+use super::reader::{AnswerTo, At, Map};
 use super::step::{STEP_WITH_CALL, Spot};
 use super::yaml::Node;
 use crate::id::ServiceName;
@@ -28,6 +28,9 @@ impl Loader<'_> {
         let classify = map.get("classify").map_or_else(Classify::default, |node| self.classify(node, at));
         let on_unknown = map.get("on_unknown").map(|node| self.on_unknown(node, service, at));
         let expect = map.get("expect").and_then(|node| self.reader.expression(node, super::call::WITH_RESULT, at));
+        for key in ["expect", "output"] {
+            self.reader.answers.extend(map.get(key).map(|node| (node.span.clone(), AnswerTo::Call)));
+        }
         let (output, output_schema) = map.get("output").map_or((None, None), |node| self.output_of(node, at));
         let idempotency = map.get("idempotency").and_then(|node| self.idempotency(node, at));
         let paginate = map.get("paginate").and_then(|node| self.paginate(node, at));

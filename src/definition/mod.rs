@@ -34,6 +34,7 @@ mod waiting;
 mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 pub use codes::CODES;
 pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Severity, Style, render_all};
@@ -44,6 +45,7 @@ pub use step::{NEST_DEPTH_MAX, STEPS_MAX};
 pub use yaml::{DEPTH_MAX, FILE_BYTES_MAX, NODES_MAX};
 
 use crate::id::{EventType, ServiceName};
+use crate::openapi::OpenApi;
 use crate::payload::Payload;
 use crate::time::Span;
 
@@ -55,10 +57,12 @@ pub struct Environment<'a> {
 }
 
 /// What the definition needs to know of a configured service.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServiceInfo {
     /// One attempt, unless the step says otherwise.
     pub timeout: Option<Span>,
+    /// What it says of its answers.
+    pub openapi: Option<Arc<OpenApi>>,
 }
 
 /// Knows the event types that have a schema.

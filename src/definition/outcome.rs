@@ -9,7 +9,7 @@ use super::model::{
     OutputSchema, RetryPolicy, UndoCall, UndoEmit, UndoRun, UnknownElse,
 };
 use super::policy::RetryPatch;
-use super::reader::{At, Emitted, Map, Shaped, shorten};
+use super::reader::{AnswerTo, At, Emitted, Map, Shaped, shorten};
 use super::yaml::{Node, Yaml};
 use crate::expression::{Root, Template};
 use crate::id::ServiceName;
@@ -61,6 +61,8 @@ impl Loader<'_> {
             "write an expression on $result that is true if the effect took place",
         );
         let happened = happened.and_then(|node| self.reader.expression(node, WITH_RESULT, at));
+        self.reader.answers.push((node.span.clone(), AnswerTo::Check));
+        self.reader.answers.extend(map.get("output").map(|node| (node.span.clone(), AnswerTo::Checked)));
         let (output, output_schema) = map.get("output").map_or((None, None), |node| self.output_of(node, at));
         let conclusive = map.get("conclusive").and_then(|node| self.reader.boolean(node, "`conclusive`"));
         let timeout = map.get("timeout").and_then(|node| self.reader.duration(node, "`timeout`"));

@@ -79,6 +79,17 @@ pub(super) struct Emitted {
     pub data: Option<Node>,
 }
 
+/// Which answer `$result` is, where it is not any answer to the step's own call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AnswerTo {
+    /// A success of the step's call.
+    Call,
+    /// Any answer to the check.
+    Check,
+    /// A success of the check.
+    Checked,
+}
+
 /// A value that is held against a schema.
 #[derive(Debug, Clone)]
 pub(super) struct Shaped {
@@ -94,6 +105,8 @@ pub(super) struct Reader<'s> {
     pub written: Vec<Written>,
     pub emitted: Vec<Emitted>,
     pub shaped: Vec<Shaped>,
+    /// Where in the file `$result` is which answer; the innermost counts.
+    pub answers: Vec<(Range<usize>, AnswerTo)>,
     /// How many expressions were read.
     pub expressions: usize,
     /// What the steps around bind: items of a `for`, the failure in a `catch`.
@@ -143,6 +156,7 @@ impl<'s> Reader<'s> {
             written: Vec::new(),
             emitted: Vec::new(),
             shaped: Vec::new(),
+            answers: Vec::new(),
             expressions: 0,
             locals: Vec::new(),
         }

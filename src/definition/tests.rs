@@ -16,7 +16,8 @@ pub(super) struct World {
 impl World {
     pub(super) fn new() -> Self {
         let service = |(name, timeout): (&str, Option<u64>)| {
-            (ServiceName::parse(name).unwrap(), ServiceInfo { timeout: timeout.map(Span::from_secs) })
+            let info = ServiceInfo { timeout: timeout.map(Span::from_secs), openapi: None };
+            (ServiceName::parse(name).unwrap(), info)
         };
         let schemas = [
             ("order.placed/v2.json", include_str!("../../schemas/order.placed/v2.json")),
@@ -26,10 +27,12 @@ impl World {
             ("ops.saga_parked/v1.json", include_str!("../../schemas/ops.saga_parked/v1.json")),
         ];
         let schemas = schemas.map(|(path, text)| (path.to_owned(), text.to_owned()));
-        Self {
-            services: [("inventory", Some(2)), ("payments", None), ("shipping", None)].map(service).into(),
-            schemas: crate::schema::Registry::load(schemas).unwrap(),
-        }
+        let mut services: BTreeMap<_, _> =
+            [("inventory", Some(2)), ("payments", None), ("shipping", None)].map(service).into();
+        let described = crate::openapi::OpenApi::parse(include_str!("../../tests/diagnostics/ledger.openapi.json"));
+        let ledger = ServiceInfo { openapi: Some(std::sync::Arc::new(described.unwrap())), ..ServiceInfo::default() };
+        services.insert(ServiceName::parse("ledger").unwrap(), ledger);
+        Self { services, schemas: crate::schema::Registry::load(schemas).unwrap() }
     }
 
     pub(super) fn environment(&self) -> Environment<'_> {

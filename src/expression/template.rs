@@ -319,6 +319,19 @@ impl TextTemplate {
         EvalError { expression: source.unwrap_or_default(), message }
     }
 
+    /// Returns the text with a character in the place of each expression.
+    #[must_use]
+    pub fn pattern(&self, unknown: char) -> String {
+        let mut out = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Literal(text) => out.push_str(text),
+                Part::Expression(..) => out.push(unknown),
+            }
+        }
+        out
+    }
+
     /// Returns the literal pieces with their place in the text, as nearly as `$${` allows.
     pub fn literals(&self) -> Vec<(usize, &str)> {
         let mut out = Vec::new();

@@ -12,6 +12,7 @@ const PURE: &[&str] = &[
     "envelope",
     "expression",
     "id",
+    "openapi",
     "payload",
     "problem",
     "request",

@@ -12,7 +12,7 @@ use super::diagnostic::Finding;
 use super::file::Loader;
 use super::locate::{floor, locate};
 use super::model::InputSchema;
-use super::reader::{Wants, Written};
+use super::reader::{AnswerTo, Wants, Written};
 use super::yaml::{Node, Yaml};
 use crate::expression::infer::{Mistake, infer};
 use crate::schema::shape::{Kinds, Shape};
@@ -46,8 +46,13 @@ impl Loader<'_> {
         let mut findings = Vec::new();
         let mut shapes = BTreeMap::<usize, Vec<(Wants, Shape)>>::new();
         for written in &self.reader.written {
-            let known =
-                At { variables: &variables, at: written.at, place: written.scalar.start, locals: &written.locals };
+            let known = At {
+                variables: &variables,
+                at: written.at,
+                place: written.scalar.start,
+                answer: self.answer_at(written.scalar.start),
+                locals: &written.locals,
+            };
             let (shape, mistakes) = infer(&written.source, &known);
             findings.extend(mistakes.into_iter().map(|mistake| self.placed(written, mistake)));
             findings.extend(self.yields(written, &shape, &keys));
@@ -77,6 +82,12 @@ impl Loader<'_> {
             }
         }
         self.reader.findings.append(&mut findings);
+    }
+
+    /// Returns which answer `$result` is at a place.
+    fn answer_at(&self, place: usize) -> Option<AnswerTo> {
+        let around = self.reader.answers.iter().filter(|(span, _)| span.contains(&place));
+        around.min_by_key(|(span, _)| span.len()).map(|(_, answer)| *answer)
     }
 
     /// Says so where an expression can never yield what its place needs.

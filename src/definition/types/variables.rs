@@ -4,16 +4,18 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::super::file::Loader;
 use super::super::model::{
     Action, AwaitMode, Block, BlockIndex, For, InputSchema, OutputSchema, Part, Step, StepIndex,
 };
-use super::super::reader;
+use super::super::reader::{self, AnswerTo};
 use super::super::yaml::{Node, Yaml};
 use crate::expression::Name;
 use crate::expression::infer::Known;
-use crate::id::EventType;
+use crate::id::{EventType, ServiceName};
+use crate::openapi::{Answers, OpenApi, UNKNOWN};
 use crate::payload::Payload;
 use crate::schema::Schema;
 use crate::schema::shape::{Document, Fields, Kinds, Shape};
@@ -58,6 +60,7 @@ pub(super) struct Variables<'l> {
     /// What the steps around a step bind.
     locals: BTreeMap<StepIndex, &'l [(String, Name)]>,
     schemas: BTreeMap<EventType, Rc<Document>>,
+    openapi: BTreeMap<ServiceName, Arc<OpenApi>>,
     triggers: Vec<Trigger>,
     input: Option<Shape>,
     /// Of the steps that have been worked out: each is before those that read it, and a chain of thousands needs
@@ -72,6 +75,8 @@ pub(super) struct At<'v, 'l> {
     pub at: reader::At,
     /// The byte where the expression's scalar begins.
     pub place: usize,
+    /// Which answer `$result` is; none: any to the step's own call.
+    pub answer: Option<AnswerTo>,
     /// What the steps around bind.
     pub locals: &'v [(String, Name)],
 }
@@ -122,7 +127,10 @@ impl<'l> Variables<'l> {
             _ => None,
         });
         let ids = loader.steps.iter().zip(0..).map(|(step, index)| (step.id.as_str(), index));
+        let services = loader.environment.services.keys();
+        let openapi = services.filter_map(|name| Some((name.clone(), loader.openapi(name)?)));
         let made = Self {
+            openapi: openapi.collect(),
             steps: &loader.steps,
             blocks: &loader.blocks,
             locals: locals.collect(),
@@ -194,15 +202,15 @@ impl<'l> Variables<'l> {
 
     fn at(&self, step: StepIndex) -> At<'_, 'l> {
         let locals = self.locals.get(&step).copied().unwrap_or_default();
-        At { variables: self, at: reader::At::Forward(step), place: usize::MAX, locals }
+        At { variables: self, at: reader::At::Forward(step), place: usize::MAX, answer: Some(AnswerTo::Call), locals }
     }
 
     /// Returns what comes to a step: the answer over http, or the event.
-    fn result(&self, index: StepIndex) -> Shape {
+    fn result(&self, index: StepIndex, answer: Option<AnswerTo>) -> Shape {
         let event = |event: &EventType| cloud_event(self.schema(event).unwrap_or_else(Shape::any));
         let any = |types: &[EventType]| types.iter().map(event).reduce(Shape::either).unwrap_or_else(Shape::any);
         match &self.steps[index as usize].action {
-            Action::Call(_) | Action::Poll(_) => http_answer(),
+            Action::Call(_) | Action::Poll(_) => self.answer(index, answer).unwrap_or_else(http_answer),
             Action::Emit(emit) => emit.reply.as_ref().map_or_else(Shape::any, |reply| any(&reply.done)),
             Action::Await(rule) => match rule.mode {
                 AwaitMode::First => any(&rule.types),
@@ -221,6 +229,37 @@ impl<'l> Variables<'l> {
             | Action::Try(_)
             | Action::Run(_) => Shape::any(),
         }
+    }
+
+    /// Returns the answer to a step's call, or to its check, as far as the service's document says it.
+    fn answer(&self, index: StepIndex, answer: Option<AnswerTo>) -> Option<Shape> {
+        let step = &self.steps[index as usize];
+        // The body of a paginated call's is the list of its items.
+        let own = match &step.action {
+            Action::Call(call) if step.paginate.is_none() => Some(call),
+            Action::Poll(poll) => Some(&poll.call),
+            _ => None,
+        };
+        let call = match answer {
+            None | Some(AnswerTo::Call) => own?,
+            Some(AnswerTo::Check | AnswerTo::Checked) => &step.on_unknown.check.as_ref()?.call,
+        };
+        let Answers::Known { success, any } =
+            self.openapi.get(&call.service)?.answers(&call.method, &call.path.pattern(UNKNOWN))
+        else {
+            return None;
+        };
+        let schema = match answer {
+            Some(AnswerTo::Call | AnswerTo::Checked) => success,
+            None | Some(AnswerTo::Check) => any,
+        };
+        let body = Document::new(&schema?).shape();
+        let member = |name: &str, kinds| (name.to_owned(), Shape::of(kinds));
+        Some(Shape::object(Fields::built([
+            member("status", Kinds::NUMBER),
+            member("headers", Kinds::OBJECT),
+            ("body".to_owned(), body),
+        ])))
     }
 
     /// Returns what an event's data must be.
@@ -274,8 +313,8 @@ impl<'l> Variables<'l> {
         if step.fallback.is_some() {
             return Shape::any();
         }
-        let known = self.at(index);
-        let of = |output: Option<&crate::expression::Template>, declared: Option<&OutputSchema>| {
+        let of = |output: Option<&crate::expression::Template>, declared: Option<&OutputSchema>, answer: AnswerTo| {
+            let known = At { answer: Some(answer), ..self.at(index) };
             // What is declared is checked when it is there.
             if let Some(shape) = declared.and_then(|declared| self.of_schema(&declared.source())) {
                 return shape;
@@ -283,19 +322,21 @@ impl<'l> Variables<'l> {
             if step.paginate.is_some() {
                 return Shape::any();
             }
-            output.map_or_else(|| self.result(index), |template| template.infer(&known))
+            output.map_or_else(|| self.result(index, Some(answer)), |template| template.infer(&known))
         };
-        let of_step = || of(step.output.as_ref(), step.output_schema.as_ref());
+        let of_step = || of(step.output.as_ref(), step.output_schema.as_ref(), AnswerTo::Call);
         match &step.action {
             Action::Call(_) | Action::Poll(_) => match &step.on_unknown.check {
-                Some(check) => of_step().either(of(check.output.as_ref(), check.output_schema.as_ref())),
+                Some(check) => {
+                    of_step().either(of(check.output.as_ref(), check.output_schema.as_ref(), AnswerTo::Checked))
+                }
                 None => of_step(),
             },
             Action::Emit(emit) if emit.reply.is_some() => of_step(),
             Action::Emit(_) => Shape::object(Fields::built([("id".to_owned(), Shape::of(Kinds::STRING))])),
             Action::Await(rule) if rule.on_timeout.is_none() => of_step(),
             Action::Ask(rule) if rule.on_timeout.is_none() && step.output_schema.is_some() => of_step(),
-            Action::Set(template) => template.infer(&known),
+            Action::Set(template) => template.infer(&self.at(index)),
             Action::Wait(_) | Action::Switch(_) | Action::Fail(_) => Shape::of(Kinds::NULL),
             Action::Parallel(rule) => {
                 let outputs = rule.branches.iter().map(|(name, block)| (name.clone(), self.last_output(*block)));
@@ -319,7 +360,7 @@ impl Known for At<'_, '_> {
             Name::Event => self.variables.event(self.place),
             Name::Result => match self.at {
                 // In what waits for events `$result` is what came.
-                reader::At::Forward(step) => self.variables.result(step),
+                reader::At::Forward(step) => self.variables.result(step, self.answer),
                 reader::At::Undo { .. }
                 | reader::At::Outside
                 | reader::At::Handler(_)
