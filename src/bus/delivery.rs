@@ -116,9 +116,8 @@ impl Answer {
         let Some(session) = self.shared.current(self.stream_created) else {
             return;
         };
-        let client = session.context.client();
         // Lost answers do no harm: the message comes again and is known.
-        let _ = tokio::time::timeout(ANSWER_WAIT, client.publish(self.reply.clone(), answer)).await;
+        let _ = tokio::time::timeout(ANSWER_WAIT, session.client.publish(self.reply.clone(), answer)).await;
     }
 }
 

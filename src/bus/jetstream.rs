@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_nats::Client;
 use async_nats::jetstream::context::Context;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
@@ -28,7 +29,7 @@ pub(super) struct Shared {
     pub(super) options: Options,
     pub(super) status: watch::Sender<Status>,
     /// Set while streams are reconciled and events can be published.
-    pub(super) session: watch::Sender<Option<Session>>,
+    pub(super) session: watch::Sender<Option<Arc<Session>>>,
     /// None until `subscribe` is called.
     pub(super) subscribed: watch::Sender<Option<Vec<EventType>>>,
     pub(super) in_hand: Mutex<InHand>,
@@ -38,12 +39,13 @@ pub(super) struct Shared {
     doubtful: Notify,
 }
 
-/// One connection on which everything is as it must be.
-#[derive(Clone)]
+/// One connection on which everything is as it must be. Shared: a context is costly to clone, and each delivery
+/// is answered through it.
 pub(super) struct Session {
     /// From 1; no two sessions of one bus have the same.
     pub(super) number: u64,
     pub(super) context: Context,
+    pub(super) client: Client,
     pub(super) events_created: u64,
 }
 
@@ -59,7 +61,7 @@ impl Shared {
     }
 
     /// Returns the session while the EVENTS stream is the one that was created then.
-    pub(super) fn current(&self, events_created: u64) -> Option<Session> {
+    pub(super) fn current(&self, events_created: u64) -> Option<Arc<Session>> {
         self.session.borrow().as_ref().filter(|session| session.events_created == events_created).cloned()
     }
 }
@@ -108,7 +110,7 @@ impl JetStreamBus {
     pub async fn close(&self) {
         let session = self.shared.session.borrow().clone();
         if let Some(session) = session {
-            let _ = tokio::time::timeout(CLOSE_WAIT, session.context.client().flush()).await;
+            let _ = tokio::time::timeout(CLOSE_WAIT, session.client.flush()).await;
         }
         self.supervisor.abort();
         let message = "the bus is closed".to_owned();

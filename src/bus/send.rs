@@ -1,6 +1,7 @@
 //! One message, or one atomic batch, sent and acknowledged; and what an answer in place of the acknowledgement
 //! means. Who shares a batch, and in what order, is decided elsewhere.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::HeaderMap;
@@ -122,7 +123,7 @@ pub(super) async fn batch(shared: &Shared, messages: &[&Outgoing]) -> Option<Vec
 }
 
 /// Waits a short while for a reconciled connection.
-pub(super) async fn ready(shared: &Shared) -> Result<Session, Error> {
+pub(super) async fn ready(shared: &Shared) -> Result<Arc<Session>, Error> {
     let mut session = shared.session.subscribe();
     let found = tokio::time::timeout(READY_WAIT, session.wait_for(Option::is_some)).await;
     match found {

@@ -160,7 +160,7 @@ async fn hold(
         if let Sync::NotProved(why) = &proved {
             tracing::warn!(reason = why, "acknowledged events may be lost at a power cut of the NATS server");
         }
-        shared.session.send_replace(Some(session.clone()));
+        shared.session.send_replace(Some(Arc::clone(&session)));
         tokio::select! {
             reason = consume(shared, &session, &proved, deliveries) => reason,
             reason = look(shared, &session) => reason,
@@ -175,7 +175,7 @@ async fn hold(
 }
 
 /// Proves the server and reconciles the streams.
-async fn establish(shared: &Shared, client: &Client, number: u64) -> Result<(Session, Sync), String> {
+async fn establish(shared: &Shared, client: &Client, number: u64) -> Result<(Arc<Session>, Sync), String> {
     let info = client.server_info();
     proof::check_server(&shared.options, &info.version, info.jetstream, info.max_payload)?;
     let proved = proof::check_sync(&shared.options, &info.server_id).await?;
@@ -185,7 +185,7 @@ async fn establish(shared: &Shared, client: &Client, number: u64) -> Result<(Ses
         reconcile::stream(&context, &shared.options, kind).await?;
     }
     let events_created = reconcile::created_ns(&events);
-    Ok((Session { number, context, events_created }, proved))
+    Ok((Arc::new(Session { number, context, client: client.clone(), events_created }), proved))
 }
 
 /// Runs the consumer for what is subscribed to; returns why it ended.

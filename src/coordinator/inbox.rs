@@ -360,7 +360,9 @@ impl Intake {
         }
         for wanted in awaited {
             match versions.entry(wanted.version()).or_insert_with(|| self.seen_as(event, &wanted)) {
-                Ok((event, scope)) => wanted_by.awaited.push((event.clone(), scope.event.clone())),
+                Ok((event, scope)) => {
+                    wanted_by.awaited.push((Event::clone(event), scope.event.clone()));
+                }
                 Err(refusal) => drop(wanted_by.left.get_or_insert_with(|| Aside::refused(event, refusal))),
             }
         }
@@ -368,13 +370,13 @@ impl Intake {
     }
 
     /// Returns an event as a trigger of another version of its type sees it.
-    fn seen_as(&self, event: &Event, wanted: &EventType) -> Result<(Event, EventScope), Refusal> {
+    fn seen_as<'e>(&self, event: &'e Event, wanted: &EventType) -> Result<(Cow<'e, Event>, EventScope), Refusal> {
         let seen = if event.event_type == *wanted {
             self.schemas.check(wanted, &event.data)?;
-            event.clone()
+            Cow::Borrowed(event)
         } else {
             let data = self.schemas.convert(&event.event_type, &event.data, wanted)?;
-            Event { data, event_type: wanted.clone(), ..event.clone() }
+            Cow::Owned(Event { data, event_type: wanted.clone(), ..event.clone() })
         };
         let scope = EventScope { event: seen.to_cloud_event() };
         Ok((seen, scope))
