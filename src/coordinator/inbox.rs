@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::catalogue::{Active, EventSchemas, Refusal};
 use super::handle::{StartError, Started};
@@ -76,6 +76,13 @@ impl Taken {
     fn mark(&self, targets: Vec<RunId>) -> InboxMark {
         InboxMark { position: self.own_position(), event: self.key.clone(), targets }
     }
+}
+
+/// One event that starts nothing, to be marked.
+struct Passed {
+    taken: Taken,
+    mark: InboxMark,
+    permit: OwnedSemaphorePermit,
 }
 
 /// What a trigger's expressions see: the event.
@@ -150,9 +157,13 @@ impl Intake {
                 deliveries = this.bus.next(FETCH) => deliveries,
                 Some(replayed) = replayed.recv() => vec![replayed],
             };
+            let mut passed = Vec::new();
             for delivery in deliveries {
                 let Ok(permit) = Arc::clone(&taking).acquire_owned().await else { return };
-                this.take(delivery, permit);
+                passed.extend(this.take(delivery, permit));
+            }
+            if !passed.is_empty() {
+                this.pass_by(passed);
             }
         }
     }
@@ -166,8 +177,8 @@ impl Intake {
     }
 
     /// Sends the starts that an event means, in the order of delivery; what waits for disk and bus goes
-    /// on in a task of its own.
-    fn take(self: &Arc<Self>, delivery: Delivery, permit: tokio::sync::OwnedSemaphorePermit) {
+    /// on in a task of its own. Returns an event that starts nothing: its mark goes with the others'.
+    fn take(self: &Arc<Self>, delivery: Delivery, permit: OwnedSemaphorePermit) -> Option<Passed> {
         failpoint::hit("intake.taken");
         self.shared.metrics.event_age(delivery.published_at, self.shared.clock.now());
         let Delivery { stream, consumer, stream_created, sequence, delivered, published_at, replay, event, raw, ack } =
@@ -180,7 +191,7 @@ impl Intake {
                 ack.ack().await;
                 drop(permit);
             });
-            return;
+            return None;
         }
         let key = match &event {
             Ok(event) => EventKey {
@@ -208,7 +219,7 @@ impl Intake {
                     taken.ack.ack().await;
                     drop(permit);
                 });
-                return;
+                return None;
             }
             InboxState::Partly { targets_left } => Some(targets_left),
             InboxState::New => None,
@@ -245,6 +256,9 @@ impl Intake {
             self.shared.correlator.arrived(seen, content, now, &self.router);
         }
         let mark = taken.mark(targets.iter().map(|target| target.start.run).collect());
+        if targets.is_empty() && left.is_none() {
+            return Some(Passed { taken, mark, permit });
+        }
         // Several targets, or none: the mark goes first. One target carries it in its own transition.
         let noted = (targets.len() != 1).then(|| self.shared.journal.commit(vec![Change::Inbox(mark.clone())]));
         let answers: Vec<_> = targets
@@ -307,6 +321,29 @@ impl Intake {
                 this.held.through(taken.partition_key.as_deref());
             }
             drop(permit);
+        });
+        None
+    }
+
+    /// Marks events that start nothing, in one commit, and acknowledges them.
+    fn pass_by(self: &Arc<Self>, passed: Vec<Passed>) {
+        let marks = passed.iter().map(|one| Change::Inbox(one.mark.clone())).collect();
+        let noted = self.shared.journal.commit(marks);
+        let this = Arc::clone(self);
+        tokio::spawn(async move {
+            if !planted::is("ack_before_commit") && noted.await.is_err() {
+                return; // the journal has failed; the process ends without an ack
+            }
+            failpoint::hit("intake.marked");
+            for Passed { taken, permit, .. } in passed {
+                failpoint::hit("intake.before_ack");
+                taken.ack.ack().await;
+                failpoint::hit("intake.acknowledged");
+                if taken.redriven {
+                    this.held.through(taken.partition_key.as_deref());
+                }
+                drop(permit);
+            }
         });
     }
 
@@ -419,7 +456,7 @@ impl Intake {
     }
 
     /// Puts a message aside in a task of its own.
-    fn aside(self: &Arc<Self>, taken: Taken, aside: Aside, permit: tokio::sync::OwnedSemaphorePermit) {
+    fn aside(self: &Arc<Self>, taken: Taken, aside: Aside, permit: OwnedSemaphorePermit) -> Option<Passed> {
         // Noted at once: the next one of its key may be at hand already.
         let holding = self.held.hold(taken.partition_key.as_deref());
         let this = Arc::clone(self);
@@ -427,6 +464,7 @@ impl Intake {
             this.put_aside(taken, aside, holding).await;
             drop(permit);
         });
+        None
     }
 
     async fn put_aside(&self, taken: Taken, aside: Aside, holding: Holding) {
