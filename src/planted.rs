@@ -48,6 +48,7 @@ pub const NESTED: &[&str] = &[
     "keep_keeps_nothing",
     "inner_undo_beside_an_attempt",
     "repeats_share_a_place",
+    "child_is_not_cancelled",
 ];
 
 /// Mistakes of the coordinator: what leaves before it is durable, what a restart forgets, what is lost.

@@ -412,7 +412,7 @@ impl Shard {
 
     fn adopt(&mut self, run: Box<Run>) {
         let id = run.id();
-        let commands = saga::outstanding(&run.state);
+        let commands = saga::outstanding(&run.definition, &run.state);
         let epoch = run.epoch;
         let in_flight = run.state.active.iter().any(|step| run.state.step(*step).in_flight());
         self.shared.open_runs.fetch_add(1, Ordering::Relaxed);
@@ -453,10 +453,12 @@ impl Shard {
             Ok(moved) => self.commit(id, moved, now, None, reply, None),
             Err(Rejected::Early { due }) => {
                 // The clock went back: wait again.
-                if let Some(timer) = saga::outstanding(&run.state).into_iter().find_map(|command| match command {
-                    Command::SetTimer { timer, due: at } if at == due => Some(timer),
-                    _ => None,
-                }) {
+                if let Some(timer) =
+                    saga::outstanding(&run.definition, &run.state).into_iter().find_map(|command| match command {
+                        Command::SetTimer { timer, due: at } if at == due => Some(timer),
+                        _ => None,
+                    })
+                {
                     self.timers.set(due, id, timer);
                 }
             }

@@ -1,5 +1,6 @@
 //! Brings a coordinator up: definitions stored, open runs adopted, outbox and intake at work.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -297,6 +298,8 @@ fn adopt(
     for run in &mut runs {
         run.release_wanted = run.state.begun.parent_run.as_ref().is_some_and(|parent| !open.contains(&parent.root));
     }
+    // Children before those that started them: a child must be there when its parent asks for it.
+    runs.sort_by_key(|run| Reverse(run.state.begun.parent_run.as_ref().map_or(0, |parent| parent.depth)));
     for run in runs {
         failpoint::hit("recovery.adopting");
         router.send(run.id(), Message::Adopt(run));

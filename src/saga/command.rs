@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::at::StepAt;
 use super::fact::{ChildRun, Wanted};
+use super::plan::{self, Mode};
 use super::state::{Activity, LockState, SagaState};
+use crate::definition::SagaDefinition;
 use crate::id::RunId;
 use crate::request::Direction;
 use crate::time::Timestamp;
@@ -70,7 +72,7 @@ pub enum Timer {
 
 /// Returns everything this state is waiting for.
 #[must_use]
-pub fn outstanding(state: &SagaState) -> Vec<Command> {
+pub fn outstanding(definition: &SagaDefinition, state: &SagaState) -> Vec<Command> {
     if state.end.is_some() {
         return Vec::new();
     }
@@ -97,8 +99,14 @@ pub fn outstanding(state: &SagaState) -> Vec<Command> {
             }
             Activity::Child { direction } => {
                 let child = if direction == Direction::Compensate { &at.undo.child } else { &at.child };
-                let child = child.iter().map(Arc::clone);
-                commands.extend(child.map(|child| Command::StartChild { step: *step, direction, child }));
+                let Some(child) = child.as_ref().map(Arc::clone) else { continue };
+                let run = child.run;
+                commands.push(Command::StartChild { step: *step, direction, child });
+                // What it belongs to settles: that it was asked to take back what it did may be lost.
+                let settles = direction == Direction::Forward && plan::mode(definition, state, *step) != Mode::Forward;
+                if settles {
+                    commands.push(Command::CancelChild { run });
+                }
             }
             Activity::Idle
             | Activity::RetryAt { .. }

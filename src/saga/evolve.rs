@@ -541,6 +541,9 @@ fn release_children(state: &SagaState) -> Vec<Command> {
 
 /// Cancels the child runs that run in what settles now.
 fn cancel_children(definition: &SagaDefinition, state: &SagaState, scope: Option<ScopeAt>) -> Vec<Command> {
+    if planted::is("child_is_not_cancelled") {
+        return Vec::new();
+    }
     let inside = |step: &&StepAt| scope.is_none_or(|scope| plan::contains(definition, scope, **step));
     state
         .active

@@ -7,6 +7,7 @@ mod bad_events;
 mod baggage;
 mod bus;
 mod checker;
+mod children;
 mod cli;
 mod cli_docs;
 mod compose;

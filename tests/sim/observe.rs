@@ -20,6 +20,14 @@ pub enum Seen {
         path: String,
         undo: bool,
     },
+    /// A child run was asked to take back what it did.
+    ChildCancelled {
+        path: String,
+    },
+    /// A child run came to its end.
+    ChildEnded {
+        path: String,
+    },
     /// A service took it back (or noted that it must never happen).
     Undone {
         path: String,
@@ -60,6 +68,8 @@ pub fn line(at: u64, seen: &Seen) -> String {
     match seen {
         Seen::Sent { path, direction, attempt, .. } => format!("{at:>8} ms  → {path} {direction} #{attempt}"),
         Seen::Child { path, undo } => format!("{at:>8} ms  → {path} {} run", if *undo { "undo" } else { "child" }),
+        Seen::ChildCancelled { path } => format!("{at:>8} ms  → {path} child cancelled"),
+        Seen::ChildEnded { path } => format!("{at:>8} ms  ← {path} child ended"),
         Seen::Applied { path } => format!("{at:>8} ms    service: {path} applied"),
         Seen::Undone { path } => format!("{at:>8} ms    service: {path} undone"),
         Seen::Answered { path, direction, effect } => format!("{at:>8} ms  ← {path} {direction}: {effect}"),

@@ -32,6 +32,8 @@ pub fn violations(tree: &Tree, seen: &[(u64, Seen)], applied: impl Fn(&str) -> b
     let mut wrong = Vec::new();
     let (mut undoing, mut settling, mut pivot_done, mut pivot_doubt) = (false, false, false, false);
     let (mut state, mut resolved, mut skipped, mut operated) = ("", false, false, false);
+    // Child runs that run; and, once what they belong to settles, whether they were asked to end.
+    let mut children: BTreeMap<&String, Option<bool>> = BTreeMap::new();
     let (mut crashes, mut retries, mut next_number, mut emitted) = (0, 0, 0, BTreeSet::new());
     for (_, one) in seen {
         match one {
@@ -149,7 +151,22 @@ pub fn violations(tree: &Tree, seen: &[(u64, Seen)], applied: impl Fn(&str) -> b
                 crashes += 1;
                 known.values_mut().for_each(|call| call.in_flight = false);
             }
-            Seen::State { state: now } => state = now,
+            Seen::State { state: now } => {
+                state = now;
+                if now == "settling" {
+                    for asked in children.values_mut() {
+                        asked.get_or_insert(false);
+                    }
+                }
+            }
+            Seen::Child { path, undo: false } => drop(children.entry(path).or_insert(None)),
+            Seen::ChildCancelled { path } => drop(children.insert(path, Some(true))),
+            Seen::ChildEnded { path } => {
+                if children.remove(path) == Some(Some(false)) {
+                    wrong
+                        .push(format!("25 {path} runs on while what it belongs to settles, and nobody asks it to end"));
+                }
+            }
             Seen::Operated { command } => {
                 operated = true;
                 resolved |= command == "resolve";

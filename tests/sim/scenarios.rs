@@ -1,11 +1,14 @@
 //! Break it at every step on purpose: fail, leave in doubt, repeat, crash after each record.
 
-use backstitch::saga::Operation;
+use std::sync::Arc;
+
+use backstitch::saga::{self, Input, Operation};
 
 use super::invariants::{Evidence, violations};
 use super::observe::Seen;
 use super::services::Behaviour;
 use super::spec::{Check, Kind, Spec, Step, Undo, call, call_with, step};
+use super::table::Driver;
 use super::world::{Crash, Plan, World, load};
 
 /// A plan written down: what happens where, everything else goes well.
@@ -384,4 +387,24 @@ fn a_person_decides_where_the_file_says_so() {
     let cancelled =
         Script { parked: vec![Operation::Cancel { reason: None }, Operation::ResolveDone { output: None }], ..doubt() };
     assert_eq!(undone(&play("cancelled", &spec, cancelled)), ["b", "a"]);
+}
+
+/// A child is cancelled by a message that dies with the process: after a restart it is asked again.
+#[test]
+fn a_child_of_what_settles_is_asked_to_end_also_after_a_restart() {
+    let yaml = "saga: sim\nversion: 1\nsteps:\n  - id: both\n    parallel:\n      on_failure: settle\n      branches:\n        \
+                left: [{ id: inner, run: other, input: {}, compensate: none }]\n        \
+                right: [{ id: asks, ask: { title: Well } }]\n  - { id: last, set: 1 }\n";
+    let definition =
+        backstitch::definition::reload("sim.yaml", yaml).unwrap_or_else(|found| panic!("{}", found[0].message));
+    let driver = Driver::of(Arc::new(definition));
+    let cancels = |driver: &Driver| {
+        let commands = saga::outstanding(&driver.definition, &driver.state);
+        let started = commands.iter().filter(|one| matches!(one, saga::Command::StartChild { .. })).count();
+        (started, commands.iter().filter(|one| matches!(one, saga::Command::CancelChild { .. })).count())
+    };
+    assert_eq!(cancels(&driver), (1, 0), "it goes forward");
+    let driver = driver.given(Input::Operator(Operation::Cancel { reason: None }));
+    assert_eq!(driver.state.state().as_str(), "settling");
+    assert_eq!(cancels(&driver), (1, 1), "it settles");
 }

@@ -431,7 +431,7 @@ impl<P: Plan> World<P> {
                 self.see(Seen::Restarted);
                 self.state = self.rebuild();
                 let Some(state) = &self.state else { return };
-                let commands = saga::outstanding(state);
+                let commands = saga::outstanding(&self.definition, state);
                 for command in commands {
                     if !matches!(command, Command::RunAttempt { .. }) {
                         self.carry_out(command);
@@ -477,6 +477,9 @@ impl<P: Plan> World<P> {
                     } else {
                         saga::ChildEnd::Compensated { problem: None }
                     };
+                    if direction == Direction::Forward {
+                        self.see(Seen::ChildEnded { path: step.path(&self.definition).into_owned() });
+                    }
                     let _ = self.give(Input::ChildEnded { step, direction, end });
                 }
             }
@@ -554,7 +557,15 @@ impl<P: Plan> World<P> {
                 let completed = child.undo_of.is_none() && self.plan.forward(&path, 1) != Behaviour::Refuse;
                 self.push(200, Event::Child { epoch, step, direction, completed });
             }
-            Command::ForgetEvents { .. } | Command::CancelChild { .. } | Command::ReleaseChild { .. } => {}
+            Command::CancelChild { run } => {
+                let asked = self.state.as_ref().and_then(|state| {
+                    let of = |step: &saga::StepState| step.child.as_ref().is_some_and(|child| child.run == run);
+                    state.steps.iter().find(|(_, step)| of(step)).map(|(step, _)| *step)
+                });
+                let path = asked.map(|step| step.path(&self.definition).into_owned());
+                self.see(Seen::ChildCancelled { path: path.expect("a child that was started") });
+            }
+            Command::ForgetEvents { .. } | Command::ReleaseChild { .. } => {}
         }
     }
 
