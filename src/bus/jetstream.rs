@@ -181,7 +181,12 @@ impl Bus for JetStreamBus {
     }
 
     fn subscribe(&self, types: Vec<EventType>) {
-        self.shared.subscribed.send_replace(Some(types));
+        // The consumer is made anew for other types only.
+        self.shared.subscribed.send_if_modified(|subscribed| {
+            let differs = subscribed.as_ref() != Some(&types);
+            *subscribed = Some(types);
+            differs
+        });
     }
 }
 

@@ -633,13 +633,14 @@ impl Handle {
         self.0.shared.definitions.lock().unwrap_or_else(PoisonError::into_inner).add(new, services);
         let correlator = &self.0.shared.correlator;
         correlator.expect(catalogue.all().flat_map(|entry| awaited(&entry.definition)));
-        let mut types = catalogue.event_types();
-        types.extend(correlator.types());
-        types.sort();
-        types.dedup();
         self.0.catalogue.replace(catalogue);
-        self.0.bus.subscribe(types);
+        self.subscribe();
         Ok(())
+    }
+
+    /// Asks the bus for what the loaded sagas want by now.
+    pub(super) fn subscribe(&self) {
+        self.0.bus.subscribe(self.0.shared.event_types());
     }
 
     /// Says whether work is taken, part by part.

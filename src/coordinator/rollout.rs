@@ -134,6 +134,8 @@ impl Handle {
         let rollout = Rollout { version, percent, since, by: by.map(str::to_owned) };
         self.keep_rollout(&name, Some(&rollout)).await?;
         let catalogue = self.0.catalogue.roll_out(&name, Some(rollout.clone()));
+        // The other version may be started by other events.
+        self.subscribe();
         Ok(view(&catalogue, &name, &rollout))
     }
 
@@ -148,6 +150,7 @@ impl Handle {
         }
         self.keep_rollout(&name, None).await?;
         self.0.catalogue.roll_out(&name, None);
+        self.subscribe();
         Ok(())
     }
 

@@ -31,7 +31,7 @@ use super::view::{RunFilter, RunSummary, RunView};
 use crate::connector::Connector;
 use crate::definition::{Action, SagaDefinition};
 use crate::failpoint;
-use crate::id::{Fingerprint, RunId};
+use crate::id::{EventType, Fingerprint, RunId};
 use crate::journal::{Change, Durable, InboxMark, Journal, OutboxEntry};
 use crate::payload::Payload;
 use crate::planted;
@@ -70,6 +70,15 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Returns every event type that starts a run or is awaited.
+    pub fn event_types(&self) -> Vec<EventType> {
+        let mut types = self.catalogue.get().event_types();
+        types.extend(self.correlator.types());
+        types.sort();
+        types.dedup();
+        types
+    }
+
     /// Finds a definition, loaded or stored.
     ///
     /// # Errors

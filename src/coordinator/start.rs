@@ -189,11 +189,7 @@ impl Parts {
         }
         let (resumed, quarantine, waiting_since) = adopt(recovered.runs.into(), &shared, &router);
         tokio::spawn(outbox::work(entries, Arc::clone(&bus), Arc::clone(&shared), outbox_waiting));
-        let mut types = catalogue.event_types();
-        types.extend(shared.correlator.types());
-        types.sort();
-        types.dedup();
-        bus.subscribe(types);
+        bus.subscribe(shared.event_types());
         if let Some(since) = waiting_since {
             tokio::spawn(Arc::clone(&shared.correlator).catch_up(since, router.clone()));
         }

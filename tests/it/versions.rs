@@ -6,11 +6,15 @@ use serde_json::{Value, json};
 
 use crate::api_process::{Dev, WAIT, Workspace};
 
+/// Version 2 is started by another event as well.
+const OTHER: &str = "  - { event: other.happened.v1, key: \"other-${ $event.data.id }\" }\n";
+
 /// Version `n` of a saga that notes which one it is.
 fn noting(version: u32) -> String {
+    let other = if version == 2 { OTHER } else { "" };
     format!(
         "saga: noting\nversion: {version}\non:\n  - event: thing.happened.v1\n    key: ${{ $event.data.id }}\n    \
-         input: ${{ $event.data }}\nsteps:\n  - {{ id: noted, set: {version} }}\noutput: ${{ $steps.noted.output }}\n"
+         input: ${{ $event.data }}\n{other}steps:\n  - {{ id: noted, set: {version} }}\noutput: ${{ $steps.noted.output }}\n"
     )
 }
 
@@ -41,6 +45,10 @@ async fn a_rollout_gives_a_version_its_share_and_outlives_a_restart() {
     const ROLLOUT: &str = "/api/v1/sagas/noting/rollout";
     let workspace = Workspace::new();
     workspace.write("sagas/noting-1.yaml", &noting(1));
+    workspace.write(
+        "schemas/other.happened/v1.json",
+        r#"{ "type": "object", "properties": { "id": { "type": "string" } } }"#,
+    );
     let dev = Dev::start(&workspace, &[]);
     refused(&dev, ROLLOUT, json!({ "version": 1, "percent": 10 }), 409, "the only one").await;
     workspace.write("sagas/noting-2.yaml", &noting(2));
@@ -70,6 +78,24 @@ async fn a_rollout_gives_a_version_its_share_and_outlives_a_restart() {
     let (_, out, _) = workspace.told(&["sagas", "--url", &url]);
     let shares: Vec<&str> = out.lines().filter(|line| line.contains("noting")).collect();
     assert!(shares[0].contains("10 %") && shares[1].contains("90 %") && shares[2].contains(" 0 %"), "{out}");
+
+    // What starts only the other version starts it now.
+    for number in 0..20 {
+        let target = format!("/api/v1/events/other.happened.v1?id={number}&source=/other");
+        assert_eq!(dev.json("POST", &target, Some(&json!({ "id": format!("{number}") }).to_string())).await.0, 202);
+    }
+    let deadline = std::time::Instant::now() + WAIT;
+    loop {
+        let (_, page) = dev.json("GET", "/api/v1/runs?saga=noting&limit=1000", None).await;
+        let is_other = |run: &&Value| run["key"].as_str().is_some_and(|key| key.starts_with("other-"));
+        let others: Vec<&Value> = page["runs"].as_array().unwrap().iter().filter(is_other).collect();
+        if others.len() >= 10 {
+            assert!(others.iter().all(|run| run["version"] == 2), "{others:?}");
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{} of some 18: {}", others.len(), dev.log());
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
 
     // It counts for events too, and a start that comes again finds its run whatever counts by then.
     assert!(dev.stop().success());
