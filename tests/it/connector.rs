@@ -66,6 +66,10 @@ const REFUSED: (Effect, Again) = (Effect::None, Again::No);
 const NOT_SENT: (Effect, Again) = (Effect::None, Again::Yes);
 const UNKNOWN: (Effect, Again) = (Effect::Maybe, Again::Yes);
 
+/// The beginning of some megabytes of zeros, packed.
+const PACKED: [u8; 24] =
+    [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 3, 0xed, 0xc1, 1, 1, 0, 0, 0, 0x80, 0x90, 0xfe, 0xaf, 0xee, 8, 0];
+
 #[tokio::test]
 async fn what_a_peer_does_decides_the_effect() {
     let json = "Content-Type: application/json";
@@ -134,6 +138,13 @@ async fn what_a_peer_does_decides_the_effect() {
         ("said to be huge", Play::SayAndHang(head("Content-Length: 99999999\r\n\r\n")), UNKNOWN, None),
         ("huge", Play::Drip(head("\r\n"), vec![b' '; 65_536]), UNKNOWN, None),
         ("huge headers", Play::Drip(b"HTTP/1.1 200 OK\r\n".to_vec(), b"X-More: 1\r\n".repeat(2_000)), UNKNOWN, None),
+        // Nobody asked for it packed, so nobody unpacks it, whatever it would grow to.
+        (
+            "packed",
+            Play::Say([&head("Content-Encoding: gzip\r\nContent-Length: 24\r\n\r\n")[..], &PACKED].concat()),
+            UNKNOWN,
+            None,
+        ),
         ("deep", say("200 OK", &[json], &"[".repeat(100_000)), UNKNOWN, None),
     ];
     let mut wrong = Vec::new();
