@@ -18,6 +18,7 @@ pub mod schema;
 pub mod secret;
 pub mod service;
 pub mod signature;
+pub mod small_map;
 pub mod time;
 pub mod trace_context;
 

@@ -22,6 +22,7 @@ use crate::definition::{Action, Part, SagaDefinition};
 use crate::payload::Payload;
 use crate::planted;
 use crate::request::{Direction, Effect};
+use crate::small_map::SmallMap;
 use crate::time::Timestamp;
 
 /// Makes the state that [`Fact::RunStarted`] leaves.
@@ -35,8 +36,8 @@ pub fn begin(definition: &SagaDefinition, begun: &RunStarted, at: Timestamp) -> 
         lock: LockState::None,
         deadline: begun.deadline,
         deadline_passed: false,
-        steps: BTreeMap::new(),
-        frames: BTreeMap::new(),
+        steps: SmallMap::default(),
+        frames: SmallMap::default(),
         scopes: BTreeMap::new(),
         active: Active::default(),
         expiries: BTreeMap::new(),

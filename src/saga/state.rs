@@ -16,6 +16,7 @@ use crate::id::{EventType, RunId};
 use crate::payload::Payload;
 use crate::problem::Problem;
 use crate::request::{Direction, Request};
+use crate::small_map::SmallMap;
 use crate::time::Timestamp;
 
 /// One run.
@@ -30,9 +31,9 @@ pub struct SagaState {
     pub deadline: Option<Timestamp>,
     pub deadline_passed: bool,
     /// Steps that the run has met.
-    pub steps: BTreeMap<StepAt, Box<StepState>>,
+    pub steps: SmallMap<StepAt, Box<StepState>>,
     /// Lists that the run has entered.
-    pub frames: BTreeMap<BlockAt, Frame>,
+    pub frames: SmallMap<BlockAt, Frame>,
     /// Scopes inside the run that do not go forward any more.
     pub scopes: BTreeMap<ScopeAt, Scope>,
     /// Steps that something is being done for, or that wait for something.
@@ -532,6 +533,6 @@ impl SagaState {
     }
 
     pub(super) fn step_mut(&mut self, at: StepAt) -> &mut StepState {
-        self.steps.entry(at).or_default()
+        self.steps.or_default(at)
     }
 }

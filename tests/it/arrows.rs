@@ -22,6 +22,7 @@ const PURE: &[&str] = &[
     "secret",
     "service",
     "signature",
+    "small_map",
     "time",
     "trace_context",
 ];

@@ -13,13 +13,14 @@ use crate::id::RunId;
 use crate::journal::inbox::Inbox;
 use crate::journal::record::{self, GenerationStart, Record};
 use crate::journal::{Change, Error, OpenRun, OutboxEntry, Recovered};
+use crate::small_map::SmallMap;
 use crate::time::Timestamp;
 
 /// What was read so far.
 pub struct Fold {
     pub ledger: Ledger,
     pub inbox: Inbox,
-    facts: HashMap<RunId, BTreeMap<u64, (Timestamp, Bytes)>>,
+    facts: HashMap<RunId, SmallMap<u64, (Timestamp, Bytes)>>,
     outbox: BTreeMap<(RunId, u64), Bytes>,
 }
 
@@ -128,7 +129,7 @@ impl Fold {
             if facts.len() as u64 != open.next {
                 return Err(damaged(*run, format!("{} facts are there where {} were stored", facts.len(), open.next)));
             }
-            runs.push(OpenRun { run: *run, definition, epoch: open.epoch, facts: facts.into_values().collect() });
+            runs.push(OpenRun { run: *run, definition, epoch: open.epoch, facts: facts.into_values() });
         }
         runs.sort_by_key(|run| run.run);
         let outbox = outbox.into_iter().map(|((run, number), event)| OutboxEntry { run, number, event }).collect();
