@@ -49,6 +49,7 @@ pub const NESTED: &[&str] = &[
     "inner_undo_beside_an_attempt",
     "repeats_share_a_place",
     "child_is_not_cancelled",
+    "undo_takes_another_item",
 ];
 
 /// Mistakes of the coordinator: what leaves before it is durable, what a restart forgets, what is lost.

@@ -9,6 +9,8 @@ pub enum Seen {
         direction: &'static str,
         key: String,
         forward_key: Option<String>,
+        /// What it tells of the item that it is made for.
+        item: Option<String>,
         attempt: u32,
     },
     /// A service changed something.

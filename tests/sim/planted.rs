@@ -29,6 +29,7 @@ const PROMISES: &[(&str, &str)] = &[
     ("inner_undo_beside_an_attempt", "7"),
     ("repeats_share_a_place", "13"),
     ("child_is_not_cancelled", "25"),
+    ("undo_takes_another_item", "26"),
 ];
 
 /// Held while mistakes are planted: those of the journal are planted for every thread.

@@ -76,7 +76,7 @@ pub fn violations(tree: &Tree, seen: &[(u64, Seen)], applied: impl Fn(&str) -> b
                     _ => {}
                 }
             }
-            Seen::Sent { path, direction, key, forward_key, .. } => {
+            Seen::Sent { path, direction, key, forward_key, item, .. } => {
                 if state == "paused" {
                     wrong.push(format!("22 {path} leaves while the run is paused"));
                 }
@@ -84,6 +84,12 @@ pub fn violations(tree: &Tree, seen: &[(u64, Seen)], applied: impl Fn(&str) -> b
                     wrong.push(format!("2 {path} is called behind the end"));
                 }
                 let Some(here) = placed.get(path) else { continue };
+                // The items are 1, 2, 3 in every list.
+                let own = path.rsplit_once('[').and_then(|(_, rest)| rest.split(']').next()?.parse::<u32>().ok());
+                let own = own.map(|index| (index + 1).to_string());
+                if *direction != "check" && *item != own {
+                    wrong.push(format!("26 {path} is called ({direction}) with the item {item:?} instead of {own:?}"));
+                }
                 match *direction {
                     "forward" => {
                         if undoing {

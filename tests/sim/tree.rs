@@ -199,7 +199,7 @@ impl Tree {
             text.push_str("lock: order/${ $input.order }\n");
         }
         text.push_str("steps:\n");
-        write_list(&mut text, &self.steps, 2);
+        write_list(&mut text, &self.steps, 2, false);
         text
     }
 }
@@ -237,11 +237,12 @@ fn place(steps: &[Node], prefix: &str, parts: &[Part], out: &mut BTreeMap<String
     }
 }
 
-fn write_list(text: &mut String, steps: &[Node], indent: usize) {
-    steps.iter().for_each(|node| write_node(text, node, indent));
+/// `looped`: inside a `for`, where each call tells its item.
+fn write_list(text: &mut String, steps: &[Node], indent: usize, looped: bool) {
+    steps.iter().for_each(|node| write_node(text, node, indent, looped));
 }
 
-fn write_node(text: &mut String, node: &Node, indent: usize) {
+fn write_node(text: &mut String, node: &Node, indent: usize, looped: bool) {
     let id = &node.id;
     let _ = writeln!(text, "{}- id: {id}", " ".repeat(indent));
     let inner = indent + 2;
@@ -249,7 +250,7 @@ fn write_node(text: &mut String, node: &Node, indent: usize) {
         let _ = writeln!(text, "{}{words}", " ".repeat(inner + more));
     };
     match &node.kind {
-        Kind::Call(call) => call_lines(id, call).iter().for_each(|words| line(0, words)),
+        Kind::Call(call) => call_lines(id, call, looped).iter().for_each(|words| line(0, words)),
         Kind::Poll => {
             line(0, "poll: { every: 300ms, until: \"${ $result.body.id != null }\" }");
             line(0, "call: svc");
@@ -280,7 +281,7 @@ fn write_node(text: &mut String, node: &Node, indent: usize) {
             line(0, "compensate: none");
             if let Some(list) = on_timeout {
                 line(0, "on_timeout:");
-                write_list(text, list, inner + 2);
+                write_list(text, list, inner + 2, looped);
             }
         }
         Kind::Ask => {
@@ -292,7 +293,7 @@ fn write_node(text: &mut String, node: &Node, indent: usize) {
             line(0, "switch:");
             line(0, "  - when: ${ $input.amount == 7 }");
             line(0, "    do:");
-            write_list(text, list, inner + 6);
+            write_list(text, list, inner + 6, looped);
         }
         Kind::Parallel { branches, wanted, cancel } => {
             let join = match wanted {
@@ -306,7 +307,7 @@ fn write_node(text: &mut String, node: &Node, indent: usize) {
             line(2, "branches:");
             for (at, branch) in branches.iter().enumerate() {
                 let _ = writeln!(text, "{}b{at}:", " ".repeat(inner + 4));
-                write_list(text, branch, inner + 6);
+                write_list(text, branch, inner + 6, looped);
             }
         }
         Kind::For { concurrency, tolerate, body } => {
@@ -315,11 +316,11 @@ fn write_node(text: &mut String, node: &Node, indent: usize) {
                 &format!("for: {{ in: \"${{ $input.items }}\", concurrency: {concurrency}, tolerate: {tolerate} }}"),
             );
             line(0, "do:");
-            write_list(text, body, inner + 2);
+            write_list(text, body, inner + 2, true);
         }
         Kind::Try { body, keep, never, handler } => {
             line(0, "try:");
-            write_list(text, body, inner + 2);
+            write_list(text, body, inner + 2, looped);
             let mut line = |words: &str| {
                 let _ = writeln!(text, "{}{words}", " ".repeat(inner));
             };
@@ -329,7 +330,7 @@ fn write_node(text: &mut String, node: &Node, indent: usize) {
                 line("    on: [never.happens]");
             }
             line("    do:");
-            write_list(text, handler, inner + 6);
+            write_list(text, handler, inner + 6, looped);
         }
     }
     let pad = " ".repeat(inner);
@@ -339,16 +340,17 @@ fn write_node(text: &mut String, node: &Node, indent: usize) {
         Handled::Value => writeln!(text, "{pad}fallback: {{ value: 0 }}"),
         Handled::Do(list) => {
             let told = writeln!(text, "{pad}fallback:\n{pad}  do:");
-            write_list(text, list, inner + 4);
+            write_list(text, list, inner + 4, looped);
             told
         }
     };
 }
 
-fn call_lines(id: &str, call: &Call) -> Vec<String> {
+fn call_lines(id: &str, call: &Call, looped: bool) -> Vec<String> {
+    let item = if looped { ", query: { item: \"${ $item }\" }" } else { "" };
     let mut lines = vec![
         "call: svc".to_owned(),
-        format!("with: {{ method: POST, path: /{id}, body: {{ key: \"${{ $step.key }}\" }} }}"),
+        format!("with: {{ method: POST, path: /{id}{item}, body: {{ key: \"${{ $step.key }}\" }} }}"),
     ];
     if call.proof {
         lines.push("classify: { proof: \"${ $result.status == 409 }\" }".to_owned());
@@ -369,7 +371,9 @@ fn call_lines(id: &str, call: &Call) -> Vec<String> {
     match call.undo {
         _ if call.pivot => lines.push("pivot: true".to_owned()),
         Undo::Call => {
-            lines.push(format!("compensate: {{ with: {{ method: DELETE, path: \"/{id}/${{ $forward.key }}\" }} }}"));
+            lines.push(format!(
+                "compensate: {{ with: {{ method: DELETE, path: \"/{id}/${{ $forward.key }}\"{item} }} }}"
+            ));
         }
         Undo::None => lines.push("compensate: none".to_owned()),
         Undo::Emit => {

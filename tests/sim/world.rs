@@ -12,7 +12,7 @@ use backstitch::problem::Problem;
 use backstitch::request::{Again, Answer, Attempt, Direction, Effect};
 use backstitch::saga::{
     self, Activity, Command, Fact, Input, LockState, Migration, Operation, Rejected, Rules, SagaState, Start, StepAt,
-    Timer, decide, evolve,
+    StepState, Timer, decide, evolve,
 };
 use backstitch::time::{Span, Timestamp};
 use backstitch::trace_context::{SpanId, TraceContext, TraceId};
@@ -587,6 +587,7 @@ impl<P: Plan> World<P> {
             direction: direction.as_str(),
             key: key.clone(),
             forward_key,
+            item: at_item(at, direction),
             attempt,
         });
         let (after, reply) = match direction {
@@ -737,4 +738,14 @@ fn input_word(input: &Input) -> &'static str {
         Input::Operator(operation) => operation.as_str(),
         Input::Migrate(_) => "migrate",
     }
+}
+
+/// Returns the item that a request tells of.
+fn at_item(at: &StepState, direction: Direction) -> Option<String> {
+    let request = match direction {
+        Direction::Forward => at.request.as_ref(),
+        Direction::Check => None,
+        Direction::Compensate => at.undo.request.as_ref(),
+    };
+    request?.target.split_once("item=").map(|(_, item)| item.to_owned())
 }
