@@ -9,7 +9,15 @@ use crate::journal::Error;
 /// The lock, held until it is dropped or the process ends.
 #[derive(Debug)]
 pub struct DirectoryLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for DirectoryLock {
+    /// Lets go at once. Closing alone would wait for a child process that was just being made: it holds every open
+    /// file until it runs its own program.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
 }
 
 impl DirectoryLock {
@@ -39,7 +47,7 @@ impl DirectoryLock {
             .and_then(|()| file.rewind())
             .and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
         written.map_err(|error| io("write", &error))?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }
 
@@ -70,6 +78,15 @@ mod tests {
             Err(Error::Locked { holder, .. }) => assert_eq!(holder, std::process::id().to_string()),
             other => panic!("{other:?}"),
         }
+        drop(first);
+        DirectoryLock::take(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn it_lets_go_though_a_copy_of_the_file_is_still_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = DirectoryLock::take(dir.path()).unwrap();
+        let _in_a_child = first.file.try_clone().unwrap();
         drop(first);
         DirectoryLock::take(dir.path()).unwrap();
     }
