@@ -92,15 +92,16 @@ impl<K: Ord, V> SmallMap<K, V> {
     pub fn iter(&self) -> Iter<'_, K, V> {
         match &self.0 {
             Kept::Few(list) => Iter::Few(list.iter()),
-            Kept::Many(map) => Iter::Many(map.iter()),
+            Kept::Many(map) => Iter::Many(map.range::<K, _>(..)),
         }
     }
 
     /// Goes through the entries from a key on.
-    pub fn range(&self, range: RangeFrom<K>) -> impl Iterator<Item = (&K, &V)> {
+    #[must_use]
+    pub fn range(&self, range: RangeFrom<K>) -> Iter<'_, K, V> {
         match &self.0 {
-            Kept::Few(list) => Range::Few(list[list.partition_point(|(key, _)| *key < range.start)..].iter()),
-            Kept::Many(map) => Range::Many(map.range(range)),
+            Kept::Few(list) => Iter::Few(list[list.partition_point(|(key, _)| *key < range.start)..].iter()),
+            Kept::Many(map) => Iter::Many(map.range(range)),
         }
     }
 
@@ -147,26 +148,10 @@ impl<K: Ord + Copy, V: Default> SmallMap<K, V> {
 #[derive(Debug)]
 pub enum Iter<'a, K, V> {
     Few(std::slice::Iter<'a, (K, V)>),
-    Many(btree_map::Iter<'a, K, V>),
-}
-
-impl<'a, K, V> Iterator for Iter<'a, K, V> {
-    type Item = (&'a K, &'a V);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        match self {
-            Self::Few(list) => list.next().map(|(key, value)| (key, value)),
-            Self::Many(map) => map.next(),
-        }
-    }
-}
-
-enum Range<'a, K, V> {
-    Few(std::slice::Iter<'a, (K, V)>),
     Many(btree_map::Range<'a, K, V>),
 }
 
-impl<'a, K, V> Iterator for Range<'a, K, V> {
+impl<'a, K, V> Iterator for Iter<'a, K, V> {
     type Item = (&'a K, &'a V);
 
     fn next(&mut self) -> Option<Self::Item> {
