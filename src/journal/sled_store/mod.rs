@@ -41,6 +41,7 @@ mod store;
 mod tests;
 mod turn;
 mod verify;
+mod write;
 mod writer;
 
 pub use backup::{BackupReport, backup, restore};

@@ -5,10 +5,12 @@
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::pack;
 use super::quiet::guarded;
+use super::write::WatchedDb;
 use crate::failpoint;
 use crate::journal::error::RESTORE;
 use crate::journal::{Error, record};
@@ -33,7 +35,7 @@ pub enum Sync {
 
 /// An open store.
 pub struct Store {
-    db: sled::Db,
+    watched: Arc<WatchedDb>,
     /// A second handle on sled's file, because sled offers no way to sync it.
     file: File,
     dir: PathBuf,
@@ -62,7 +64,7 @@ impl Store {
     /// Opens a store as it lies there.
     ///
     /// # Errors
-    /// [`Error::Damaged`] when sled cannot read it.
+    /// [`Error::Damaged`] when sled cannot read it, [`Error::Io`] when the kernel refuses.
     pub fn open(dir: &Path, sync: Sync) -> Result<Self, Error> {
         let config = sled::Config::new()
             .path(dir)
@@ -78,13 +80,16 @@ impl Store {
             Ok(Err(sled::Error::Io(error))) if error.kind() == ErrorKind::StorageFull => {
                 return Err(Error::Refused { path: dir.to_owned(), reason: FULL.to_owned() });
             }
+            Ok(Err(sled::Error::Io(error))) if says_nothing_of_data(&error) => {
+                return Err(Error::io("open", dir, &error));
+            }
             Ok(Err(error)) => return Err(Error::damaged(dir, format!("sled cannot open it: {error}"))),
             Err(panic) => return Err(Error::damaged(dir, panic)),
         };
         let path = dir.join("db");
         let file =
             File::options().read(true).write(true).open(&path).map_err(|error| Error::io("open", &path, &error))?;
-        Ok(Self { db, file, dir: dir.to_owned(), sync })
+        Ok(Self { watched: WatchedDb::new(db, dir), file, dir: dir.to_owned(), sync })
     }
 
     /// Makes the names and the fixed content of the store durable: sled never does.
@@ -137,12 +142,7 @@ impl Store {
             batch.insert(&pack::key(commit, number), piece);
             keys += 1;
         }
-        let written = guarded(|| self.db.apply_batch(batch).and_then(|()| self.db.flush()));
-        match written {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(self.stopped(format!("a write failed: {error}"))),
-            Err(panic) => return Err(self.stopped(panic)),
-        }
+        self.watched.write(batch).map_err(|reason| self.stopped(reason))?;
         failpoint::hit("journal.written");
         if self.sync == Sync::Disk {
             // Never tried again: after a failed sync the kernel may drop the pages and report success.
@@ -163,7 +163,7 @@ impl Store {
     pub fn scan(&self, mut visit: impl FnMut(Commit) -> Result<(), Error>) -> Result<(), Error> {
         let mut next: Option<Vec<u8>> = None;
         let mut current = (0_u64, 0_u32);
-        let mut entries = self.db.iter();
+        let mut entries = self.watched.db.iter();
         let damaged = |reason: String| Error::damaged(&self.dir, reason);
         loop {
             let entry = match guarded(|| entries.next()) {
@@ -213,7 +213,7 @@ impl Store {
     /// [`Error::Damaged`] when it is not there or fails its checksum.
     pub fn read(&self, commit: u64, offset: u32) -> Result<record::Record, Error> {
         let damaged = |reason: String| Error::damaged(&self.dir, format!("commit {commit}: {reason}"));
-        let piece = |number: u32| match guarded(|| self.db.get(pack::key(commit, number))) {
+        let piece = |number: u32| match guarded(|| self.watched.db.get(pack::key(commit, number))) {
             Ok(Ok(Some(value))) => Ok(value),
             Ok(Ok(None)) => Err(damaged(format!("piece {number} is missing"))),
             Ok(Err(error)) => Err(damaged(error.to_string())),
@@ -228,6 +228,14 @@ impl Store {
         let (record, _) = record::read(&bytes).map_err(|error| damaged(error.to_string()))?;
         Ok(record)
     }
+}
+
+/// True where the kernel refuses for reasons of its own. Damaged data may end in an error of the kernel too: an
+/// offset that no file has.
+fn says_nothing_of_data(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let refusals = [Errno::IO, Errno::ACCESS, Errno::PERM, Errno::ROFS, Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    error.raw_os_error().is_some_and(|code| refusals.iter().any(|refusal| refusal.raw_os_error() == code))
 }
 
 /// Opens, and waits where a store of this process that was just dropped still has the file: sled's
