@@ -1,8 +1,8 @@
-//! `backstitch journal`: verify, back up, restore and export. A journal that a process holds is read by that
+//! `backstitch journal`: verify, back up, restore, export and import. A journal that a process holds is read by that
 //! process: it is asked through its API.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -45,6 +45,13 @@ pub enum Command {
     /// Puts a backup in the journal's place; what was there is kept beside it.
     Restore {
         /// The backup.
+        from: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Makes a journal of an export, in a directory that does not exist yet or is empty.
+    Import {
+        /// The export; `-` for stdin.
         from: PathBuf,
         #[command(flatten)]
         place: Place,
@@ -98,6 +105,18 @@ pub async fn run(command: Command) -> Outcome {
                     }
                 }
             }
+            print(&report, place.output)
+        }
+        Command::Import { from, place } => {
+            let data = place.directory()?;
+            let mut text: Box<dyn BufRead> = if from.as_os_str() == "-" {
+                Box::new(std::io::stdin().lock())
+            } else {
+                let file = File::open(&from)
+                    .map_err(|error| Failure::bad_input(format!("cannot open {}: {error}", from.display())))?;
+                Box::new(BufReader::new(file))
+            };
+            let report = sled_store::import(&from, &mut text, &data).map_err(failure)?;
             print(&report, place.output)
         }
         Command::Export { to, place } => export(to, &place).await,

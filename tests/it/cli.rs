@@ -305,6 +305,12 @@ async fn a_journal_is_verified_backed_up_restored_and_exported() {
     assert!(stdout.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{stdout}");
     let (exit, stdout, stderr) = workspace.told(&["journal", "export", "--to", "records.jsonl"]);
     assert_eq!((exit, stdout.contains("records.jsonl")), (0, true), "{stdout}{stderr}");
+    let (exit, stdout, stderr) = workspace.told(&["journal", "import", "records.jsonl", "--data", "imported"]);
+    assert_eq!((exit, stdout.contains("imported"), stderr.as_str()), (0, true, ""), "{stdout}");
+    let (exit, _, stderr) = workspace.told(&["journal", "import", "records.jsonl", "--data", "imported"]);
+    assert_eq!((exit, stderr.contains("is there already")), (2, true), "{stderr}");
+    let (exit, _, stderr) = workspace.told(&["journal", "import", "no-such-file"]);
+    assert_eq!((exit, stderr.contains("cannot open no-such-file")), (2, true), "{stderr}");
 
     let dev = Dev::start(&workspace, &[]);
     assert_eq!(dev.json("POST", "/api/v1/sagas/slow/runs", Some(r#"{"key": "after"}"#)).await.0, 201);

@@ -27,6 +27,7 @@ mod io_errors;
 mod journal_damage;
 mod journal_disk_full;
 mod journal_generations;
+mod journal_import;
 mod journal_live;
 mod journal_store;
 mod journal_support;

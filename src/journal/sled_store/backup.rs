@@ -146,7 +146,7 @@ pub fn copy_dir(from: &Path, to: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn sync_tree(dir: &Path) -> Result<(), Error> {
+pub fn sync_tree(dir: &Path) -> Result<(), Error> {
     for entry in fs::read_dir(dir).map_err(|error| Error::io("read", dir, &error))? {
         let path = entry.map_err(|error| Error::io("read", dir, &error))?.path();
         if path.is_dir() {
@@ -158,7 +158,7 @@ fn sync_tree(dir: &Path) -> Result<(), Error> {
     sync_path(dir)
 }
 
-fn make_dir(dir: &Path) -> Result<(), Error> {
+pub fn make_dir(dir: &Path) -> Result<(), Error> {
     fs::create_dir_all(dir).map_err(|error| Error::io("create", dir, &error))
 }
 
@@ -175,14 +175,14 @@ fn refuse_existing(to: &Path) -> Result<(), Error> {
 }
 
 /// Returns `NAME.WORD` beside a path.
-fn sibling(path: &Path, word: &str) -> PathBuf {
+pub fn sibling(path: &Path, word: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{word}"));
     path.with_file_name(name)
 }
 
 /// Returns the directory that a path lies in.
-fn parent(path: &Path) -> Option<&Path> {
+pub fn parent(path: &Path) -> Option<&Path> {
     match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Some(Path::new(".")),
         parent => parent,

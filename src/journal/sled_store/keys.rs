@@ -90,6 +90,17 @@ impl Keys {
         self.files.iter().try_for_each(|file| file.pages.all().map(|_| ()))
     }
 
+    /// Reads all keys, one file after the other.
+    pub fn all(&self) -> impl Iterator<Item = Result<Tombstone, Error>> {
+        self.files.iter().flat_map(|file| {
+            let (entries, failed) = match file.entries() {
+                Ok(entries) => (entries, None),
+                Err(error) => (Vec::new(), Some(Err(error))),
+            };
+            entries.into_iter().filter_map(|entry| decode(&entry)).map(Ok).chain(failed)
+        })
+    }
+
     /// Returns how many keys are known.
     pub fn count(&self) -> u64 {
         self.files.iter().map(|file| file.pages.count).sum()
