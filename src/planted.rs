@@ -29,6 +29,8 @@ pub const ALL: &[&str] = &[
     "pause_holds_nothing",
     "undo_stops_half_way",
     "replay_forgets_attempts",
+    "retry_is_not_timed",
+    "one_record_for_two_checks",
 ];
 
 /// Mistakes of the core about steps inside steps.
@@ -50,6 +52,7 @@ pub const NESTED: &[&str] = &[
     "repeats_share_a_place",
     "child_is_not_cancelled",
     "undo_takes_another_item",
+    "settling_scope_goes_on",
 ];
 
 /// Mistakes of the coordinator: what leaves before it is durable, what a restart forgets, what is lost.
@@ -60,6 +63,8 @@ pub const COORDINATOR: &[&str] = &[
     "repeat_answered_before_commit",
     "event_leaves_before_commit",
     "ack_before_commit",
+    "ack_after_the_first_target",
+    "repeat_has_its_own_correlation_id",
     "second_target_is_lost",
     "poison_is_dropped",
     "conflict_is_swallowed",

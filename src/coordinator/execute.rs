@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use super::spans::attempt_span;
 use crate::connector::{Call, CallHeaders, Connector};
 use crate::definition::{Action, Compensate, KeyPlace, SagaDefinition};
+use crate::planted;
 use crate::problem::{Problem, kind};
 use crate::request::{Again, Attempt, Direction, Effect, Request};
 use crate::saga::{SagaState, StepAt};
@@ -39,6 +40,7 @@ pub fn call(
         }
     };
     let begun = &state.begun;
+    let repeated = attempt > 1 && planted::is("repeat_has_its_own_correlation_id");
     let path = step.path(definition);
     // A round of a poll is an effect of its own.
     let name = match (&rule.action, direction) {
@@ -51,7 +53,7 @@ pub fn call(
         headers: CallHeaders {
             idempotency_key: key,
             trace: state.trace.context.with_span(attempt_span(begun.run, &path, direction, attempt)),
-            correlation_id: begun.correlation_id.clone(),
+            correlation_id: if repeated { path.to_string() } else { begun.correlation_id.clone() },
             // What a child did is undone under the child's own name.
             run: begun.undo_of.unwrap_or(begun.run).to_string(),
             step: name,

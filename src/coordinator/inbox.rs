@@ -287,6 +287,9 @@ impl Intake {
             let mut conflict = left;
             for answer in answers {
                 match answer.await {
+                    Ok(Ok(Started::Created(_))) if planted::is("ack_after_the_first_target") => {
+                        return taken.ack.ack().await;
+                    }
                     Ok(Ok(Started::Created(_))) => {}
                     Ok(Ok(Started::Existing(_))) => there_already = true,
                     Ok(Err(StartError::KeyConflict { .. })) if planted::is("conflict_is_swallowed") => {}

@@ -209,7 +209,8 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
             match fate {
                 Fate::RetryAt(due) => {
                     this.activity = Activity::RetryAt { direction: *direction, due: *due };
-                    vec![Command::SetTimer { timer: Timer::Step(*step), due: *due }]
+                    let timer = Command::SetTimer { timer: Timer::Step(*step), due: *due };
+                    if planted::is("retry_is_not_timed") { Vec::new() } else { vec![timer] }
                 }
                 Fate::Over { again } => {
                     if *direction == Direction::Forward {
@@ -361,6 +362,12 @@ pub fn evolve(definition: &SagaDefinition, state: &mut SagaState, fact: &Fact, a
             match (mode, failure) {
                 (Mode::Forward, Some(_)) => state.agenda.add(Todo::Failed(*step)),
                 (Mode::Forward, None) => nesting::advance(definition, state, *step),
+                (Mode::Settling { .. }, None)
+                    if state.phase == Phase::Forward && planted::is("settling_scope_goes_on") =>
+                {
+                    nesting::begin_next(definition, state, *step);
+                    undo_walk::look_again(definition, state, *step);
+                }
                 (Mode::Settling { .. } | Mode::Undo, failure) => {
                     if state.phase != Phase::Forward
                         && let Some(problem) = failure
@@ -641,7 +648,8 @@ fn launch(state: &mut SagaState, step: StepAt, direction: Direction, attempt: u3
     this.activity = Activity::InFlight { direction, attempt };
     state.active.insert(step);
     state.agenda.remove(Todo::Resume(step));
-    vec![Command::RunAttempt { step, direction, attempt }]
+    let times = if direction == Direction::Check && planted::is("one_record_for_two_checks") { 2 } else { 1 };
+    vec![Command::RunAttempt { step, direction, attempt }; times]
 }
 
 /// Something is waited for.

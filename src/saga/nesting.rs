@@ -31,10 +31,10 @@ pub fn advance(definition: &SagaDefinition, state: &mut SagaState, step: StepAt)
     if plan::mode(definition, state, step) != Mode::Forward {
         return;
     }
-    let block = step.block(definition);
-    if let Some(next) = block.nth(definition, definition.step(step.step).position + 1) {
-        return state.agenda.add(Todo::Begin(next));
+    if begin_next(definition, state, step) {
+        return;
     }
+    let block = step.block(definition);
     let mut after = 0;
     let owner = block.owner(definition);
     if let Some(owner) = owner {
@@ -50,6 +50,12 @@ pub fn advance(definition: &SagaDefinition, state: &mut SagaState, step: StepAt)
         None => state.agenda.add(Todo::Finish),
         Some(owner) => join(definition, state, owner),
     }
+}
+
+/// Puts the step behind one on the agenda; false where it is the last of its list.
+pub fn begin_next(definition: &SagaDefinition, state: &mut SagaState, step: StepAt) -> bool {
+    let next = step.block(definition).nth(definition, definition.step(step.step).position + 1);
+    next.inspect(|next| state.agenda.add(Todo::Begin(*next))).is_some()
 }
 
 /// Puts a step on the agenda if what is inside it asks for it.

@@ -1,4 +1,4 @@
-//! The promises of a run, one function each, numbered as in `docs/guarantees.md`. They read what was
+//! The promises of a run, one function each, numbered as in `docs/reliability.md`. They read what was
 //! seen from outside and the spec in the test's own words; they share no code with the product.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,4 +1,4 @@
-//! The promises of a run of steps inside steps, numbered as in `docs/guarantees.md`: what was seen from
+//! The promises of a run of steps inside steps, numbered as in `docs/reliability.md`: what was seen from
 //! outside is held against places in the drawn tree. No code of the product is shared.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -221,7 +221,7 @@ impl<P: Plan> World<P> {
             } else if state.paused {
                 Some(Operation::Resume)
             } else {
-                return Err(format!("stuck: {}, nothing in flight, no timer", state.state().as_str()));
+                return Err(format!("1 stuck: {}, nothing in flight, no timer", state.state().as_str()));
             };
             match operation {
                 Some(operation) => {

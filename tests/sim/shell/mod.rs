@@ -4,7 +4,7 @@
 
 mod checks;
 #[cfg(feature = "planted")]
-mod planted;
+pub mod planted;
 mod services;
 mod story;
 mod watch;
