@@ -5,7 +5,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
-use backstitch::cli::demo::report::duplicates;
 use backstitch::cli::participant::Service;
 
 use crate::counted::count;
@@ -90,7 +89,7 @@ async fn half_load_with_faults_for_hours() {
     println!("soak: half load is {rate:.0} orders a second, for {minutes} minutes");
 
     let (begun, mut last_fault, mut faults, mut sent) = (Instant::now(), Instant::now(), 0, 0.0);
-    let (mut memory, mut journal_max) = ([0_u64; 2], 0);
+    let (mut memory, mut journal_max, mut keys_max) = ([0_u64; 2], 0, 0);
     while begun.elapsed() < length {
         if last_fault.elapsed() >= FAULT_EVERY {
             let name = fault(&mut rig, faults).await;
@@ -105,7 +104,10 @@ async fn half_load_with_faults_for_hours() {
         }
         let half = usize::from(begun.elapsed() > length / 2);
         memory[half] = memory[half].max(memory_kib(&rig).unwrap_or_default());
-        journal_max = journal_max.max(bytes_below(&rig.workspace.path().join("data")));
+        let data = rig.workspace.path().join("data");
+        let keys = bytes_below(&data.join("keys"));
+        journal_max = journal_max.max(bytes_below(&data).saturating_sub(keys));
+        keys_max = keys_max.max(keys);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let ends = load.all_completed().await;
@@ -116,18 +118,21 @@ async fn half_load_with_faults_for_hours() {
     // Half of the orders came as events; each run tells two more.
     let told = ends.len() as u64 * 5 / 2;
     crate::rig::until("every end is told", async || (stream().await >= told).then_some(())).await;
-    let ledger = rig.participants.ledger().await.unwrap();
-    assert_eq!(duplicates(&ledger), Vec::<String>::new());
-    let stand = ledger.effects.iter().filter(|effect| effect.done == 1 && effect.undone == 0).count();
-    assert_eq!(stand, 3 * ends.len(), "every order is reserved, paid and shipped once");
+    let ledger = rig.participants.ledger_summary().await.unwrap();
+    assert_eq!(ledger.duplicates, Vec::<String>::new());
+    let wanted = 3 * ends.len() as u64;
+    assert_eq!((ledger.standing, ledger.effects), (wanted, wanted), "every order is reserved, paid and shipped once");
     count(&format!(
-        "soak: {} orders, {faults} faults; memory at most {} MiB in the first half, {} MiB in the second; journal at most {} MiB",
+        "soak: {} orders, {faults} faults; memory at most {} MiB in the first half, {} MiB in the second; journal at most {} MiB, keys of finished runs {} MiB",
         ends.len(),
         memory[0] >> 10,
         memory[1] >> 10,
-        journal_max >> 20
+        journal_max >> 20,
+        keys_max >> 20
     ));
     assert!(memory[1] <= memory[0] + memory[0] / 4 + MEMORY_NOISE_KIB, "memory grows: {memory:?} KiB");
     assert!(journal_max <= 2 * RETENTION_BYTES, "the journal grows: {journal_max} bytes");
+    // 40 bytes each, up to twice while files are merged.
+    assert!(keys_max <= 80 * ends.len() as u64 + (1 << 20), "keys take {keys_max} bytes");
     rig.stop().await;
 }

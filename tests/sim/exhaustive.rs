@@ -10,9 +10,9 @@ use std::time::Instant;
 use backstitch::definition::SagaDefinition;
 use backstitch::saga::Operation;
 
-use super::nested::{examine, load, told_small};
+use super::nested::{examine, load};
 use super::services::Behaviour;
-use super::shrink::Case;
+use super::shrink::{Case, told_small};
 use super::spec::{Call, Check, Undo};
 use super::tape::{Replay, Tape, Thing};
 use super::tree::{Handled, Kind, Node, Tree, node};

@@ -7,16 +7,18 @@ use std::env;
 use std::sync::Arc;
 use std::time::Instant;
 
-use backstitch::definition::{self, SagaDefinition};
+use backstitch::definition::SagaDefinition;
 
 use super::observe::Seen;
 use super::random::Chance;
 use super::rng::Rng;
-use super::shrink::{Case, smallest};
+use super::shrink::{Case, told_small};
+#[cfg(feature = "planted")]
+use super::shrink::{retold, shrunk};
 use super::spec::{Call, Check, Undo};
-use super::tape::{Recorder, Replay, Tape};
+use super::tape::{Recorder, Tape};
 use super::tree::{Handled, Kind, Node, Tree};
-use super::world::{Plan, World, story};
+use super::world::{Plan, World, load_file, story};
 use super::{many, model, promises};
 
 /// Runs in an ordinary `cargo test`.
@@ -135,11 +137,7 @@ pub fn draw(rng: &mut Rng) -> Tree {
 /// # Errors
 /// What the file's findings are.
 pub fn load(tree: &Tree) -> Result<Arc<SagaDefinition>, String> {
-    definition::reload("sim.yaml", &tree.yaml()).map(Arc::new).map_err(|found| {
-        let all: Vec<String> =
-            found.iter().map(|one| format!("{}:{}: {}", one.line, one.column, one.message)).collect();
-        format!("the drawn file does not load:\n{}\n{}", all.join("\n"), tree.yaml())
-    })
+    load_file(&tree.yaml())
 }
 
 /// Lets a run of a tree come to rest and says what is wrong with it.
@@ -196,37 +194,9 @@ pub fn small_story(promise: &str, seeds: u64) -> Option<(usize, usize, usize)> {
         if before <= 8 || !told.violations.first()?.starts_with(promise) {
             return None;
         }
-        let small = shrunk(&tree, &told.tape)?;
+        let small = shrunk(&Case { tree: tree.clone(), tape: told.tape.clone() })?;
         Some((small.tree.flat().len(), small.tape.len(), before))
     })
-}
-
-/// The same promises broken by less.
-pub fn shrunk(tree: &Tree, tape: &Tape) -> Option<Case> {
-    smallest(Case { tree: tree.clone(), tape: tape.clone() }, |case| {
-        let definition = load(&case.tree).ok()?;
-        let mut world = World::new(definition, Replay::new(case.tape.clone()));
-        world.careful = false;
-        Some(examine(&case.tree, &mut world))
-    })
-}
-
-/// The story of a case, and what is wrong with it.
-pub fn retold(case: &Case) -> (String, Vec<String>) {
-    let mut world = World::new(load(&case.tree).expect("it has loaded before"), Replay::new(case.tape.clone()));
-    let found = examine(&case.tree, &mut world);
-    (world.story(), found)
-}
-
-/// The smallest case that breaks the same promise, and its story.
-pub fn told_small(case: &Case) -> String {
-    match shrunk(&case.tree, &case.tape) {
-        Some(small) => {
-            let (story, found) = retold(&small);
-            format!("\nsmaller:\n{small}\n{story}\n{}", found.join("\n"))
-        }
-        None => "\nit does not come again from what was written down".to_owned(),
-    }
 }
 
 /// What a broken promise looks like to the one who has to mend it.

@@ -110,6 +110,13 @@ fn what_breaks_a_promise_is_made_small() {
     let (steps, things, before) = told.expect("the mistake is found");
     println!("{before} steps shrunk to {steps} steps and {things} things that go wrong");
     assert!(steps * 4 <= before && things <= 2, "{before} steps became {steps}, and {things} things");
+
+    plant(Some("undo_stops_half_way"));
+    let told = random::small_story("4a", SEEDS);
+    plant(None);
+    let (steps, things, before) = told.expect("the mistake is found");
+    println!("{before} steps in a line shrunk to {steps} steps and {things} things that go wrong");
+    assert!(steps * 3 <= before && things <= 2, "{before} steps became {steps}, and {things} things");
 }
 
 /// For each promise a mistake, and seeds in which it is met: whatever is told in them is told by that promise

@@ -11,7 +11,11 @@ use backstitch::saga::Operation;
 use super::invariants::{Evidence, violations};
 use super::rng::Rng;
 use super::services::Behaviour;
+#[cfg(feature = "planted")]
+use super::shrink::shrunk;
+use super::shrink::{Case, told_small};
 use super::spec::{Kind, Spec};
+use super::tape::Recorder;
 use super::world::{Crash, Plan, World, load, story};
 use super::{generate, many, observe::Seen};
 
@@ -164,12 +168,41 @@ fn one(seed: u64, faults: bool) -> (Spec, Outcome) {
     (spec, outcome)
 }
 
+/// Lets a run come to rest and says what is wrong with it.
+pub fn examine<P: Plan>(spec: &Spec, world: &mut World<P>) -> Vec<String> {
+    let mut found: Vec<String> = world.run().err().into_iter().collect();
+    found.extend(violations(&Evidence { spec, seen: &world.seen, services: &world.services }));
+    found
+}
+
+/// A seed's case: what went wrong is written down by telling it again.
+fn case(seed: u64, spec: &Spec, definition: Arc<SagaDefinition>) -> Case<Spec> {
+    let chance = Chance::draw(Rng::new(seed ^ 0x6661_756c), true);
+    let mut world = World::new(definition, Recorder::new(chance));
+    examine(spec, &mut world);
+    Case { tree: spec.clone(), tape: world.plan.tape }
+}
+
+/// How small the first story becomes that breaks this promise and has more than eight steps: its steps, what
+/// goes wrong in it, and how many steps it had.
+#[cfg(feature = "planted")]
+pub fn small_story(promise: &str, seeds: u64) -> Option<(usize, usize, usize)> {
+    (1..=seeds).find_map(|seed| {
+        let (spec, definition) = saga(seed / many::STORIES);
+        let told = tell(seed, &spec, Arc::clone(&definition), true);
+        let before = spec.flat().len();
+        if before <= 8 || told.violations.first()?.split_whitespace().next() != Some(promise) {
+            return None;
+        }
+        let small = shrunk(&case(seed, &spec, definition))?;
+        Some((small.tree.flat().len(), small.tape.len(), before))
+    })
+}
+
 fn tell(seed: u64, spec: &Spec, definition: Arc<SagaDefinition>, faults: bool) -> Outcome {
     let mut world = World::new(definition, Chance::draw(Rng::new(seed ^ 0x6661_756c), faults));
     world.careful = seed.is_multiple_of(16);
-    let rest = world.run();
-    let mut found: Vec<String> = rest.err().into_iter().collect();
-    found.extend(violations(&Evidence { spec, seen: &world.seen, services: &world.services }));
+    let found = examine(spec, &mut world);
     let state = world.state.as_ref().map_or("none", |state| state.state().as_str()).to_owned();
     Outcome {
         events: world.seen.iter().filter(|(_, seen)| !matches!(seen, Seen::State { .. })).count(),
@@ -243,10 +276,11 @@ fn random_runs_keep_every_promise() {
             }
             if !outcome.violations.is_empty() {
                 return Err(format!(
-                    "{}\n{}\n{}\nrepeat: SIM_SEED={seed} cargo test --test sim random_runs -- --nocapture",
+                    "{}\n{}\n{}\n{}\nrepeat: SIM_SEED={seed} cargo test --test sim random_runs -- --nocapture",
                     outcome.violations.join("\n"),
                     spec.yaml(),
-                    story(&outcome.seen)
+                    story(&outcome.seen),
+                    told_small(&case(seed, &spec, Arc::clone(&definition)))
                 ));
             }
             tally.runs += 1;

@@ -2,9 +2,9 @@
 
 use backstitch::saga::Operation;
 
-use super::nested::retold;
 use super::services::Behaviour;
 use super::shrink::Case;
+use super::shrink::retold;
 use super::spec::Call;
 use super::tape::Thing;
 use super::tree::{Kind, Tree, node};

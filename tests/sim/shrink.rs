@@ -3,23 +3,34 @@
 
 use std::fmt;
 
-use super::spec::Call;
-use super::tape::Tape;
+use super::spec::{Call, Kind as SpecKind, Spec, Step};
+use super::tape::{Replay, Tape};
 use super::tree::{Handled, Kind, Node, Tree};
+use super::world::{Plan, World, load_file};
+use super::{nested, random};
 
 /// Runs that a shrinking may take: some seconds.
 const TRIES: usize = 3_000;
 
+/// A drawn saga, whose run can be looked at, and that can say less.
+pub trait Drawn: Clone {
+    fn file(&self) -> String;
+    /// Lets a run of it come to rest and says what is wrong with it.
+    fn examine<P: Plan>(&self, world: &mut World<P>) -> Vec<String>;
+    /// Every saga that is smaller by one thing, what makes it smallest first.
+    fn smaller(&self) -> Vec<Self>;
+}
+
 /// A saga, and what goes wrong in it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Case {
-    pub tree: Tree,
+pub struct Case<S = Tree> {
+    pub tree: S,
     pub tape: Tape,
 }
 
-impl fmt::Display for Case {
+impl<S: Drawn> fmt::Display for Case<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.tree.yaml())?;
+        writeln!(f, "{}", self.tree.file())?;
         self.tape.iter().try_for_each(|thing| writeln!(f, "- {thing}"))
     }
 }
@@ -31,10 +42,10 @@ fn promise(finding: &str) -> &str {
 
 /// The smallest case that breaks the same promise as the first finding of `case`; none when `case` itself
 /// breaks none. `found` gives the findings of a case, or none when its file does not load.
-pub fn smallest(case: Case, found: impl Fn(&Case) -> Option<Vec<String>>) -> Option<Case> {
+pub fn smallest<S: Drawn>(case: Case<S>, found: impl Fn(&Case<S>) -> Option<Vec<String>>) -> Option<Case<S>> {
     let wanted = promise(found(&case)?.first()?).to_owned();
     let bites =
-        |case: &Case| found(case).is_some_and(|findings| findings.iter().any(|finding| promise(finding) == wanted));
+        |case: &Case<S>| found(case).is_some_and(|findings| findings.iter().any(|finding| promise(finding) == wanted));
     let mut best = case;
     let mut tries = 0;
     loop {
@@ -52,10 +63,39 @@ pub fn smallest(case: Case, found: impl Fn(&Case) -> Option<Vec<String>>) -> Opt
     }
 }
 
+/// The same promise broken by less.
+pub fn shrunk<S: Drawn>(case: &Case<S>) -> Option<Case<S>> {
+    smallest(case.clone(), |case| {
+        let definition = load_file(&case.tree.file()).ok()?;
+        let mut world = World::new(definition, Replay::new(case.tape.clone()));
+        world.careful = false;
+        Some(case.tree.examine(&mut world))
+    })
+}
+
+/// The story of a case, and what is wrong with it.
+pub fn retold<S: Drawn>(case: &Case<S>) -> (String, Vec<String>) {
+    let definition = load_file(&case.tree.file()).expect("it has loaded before");
+    let mut world = World::new(definition, Replay::new(case.tape.clone()));
+    let found = case.tree.examine(&mut world);
+    (world.story(), found)
+}
+
+/// The smallest case that breaks the same promise, and its story.
+pub fn told_small<S: Drawn>(case: &Case<S>) -> String {
+    match shrunk(case) {
+        Some(small) => {
+            let (story, found) = retold(&small);
+            format!("\nsmaller:\n{small}\n{story}\n{}", found.join("\n"))
+        }
+        None => "\nit does not come again from what was written down".to_owned(),
+    }
+}
+
 /// Every case that is smaller by one thing, what makes it smallest first.
-fn smaller(case: &Case) -> Vec<Case> {
-    let mut cases: Vec<Case> =
-        trees(&case.tree).into_iter().map(|tree| Case { tree, tape: case.tape.clone() }).collect();
+fn smaller<S: Drawn>(case: &Case<S>) -> Vec<Case<S>> {
+    let mut cases: Vec<Case<S>> =
+        case.tree.smaller().into_iter().map(|tree| Case { tree, tape: case.tape.clone() }).collect();
     for at in 0..case.tape.len() {
         let mut tape = case.tape.clone();
         tape.remove(at);
@@ -64,16 +104,83 @@ fn smaller(case: &Case) -> Vec<Case> {
     cases
 }
 
-fn trees(tree: &Tree) -> Vec<Tree> {
-    let mut trees: Vec<Tree> = Vec::new();
-    if tree.timeout.is_some() {
-        trees.push(Tree { timeout: None, ..tree.clone() });
+impl Drawn for Tree {
+    fn file(&self) -> String {
+        self.yaml()
     }
-    if tree.lock {
-        trees.push(Tree { lock: false, ..tree.clone() });
+
+    fn examine<P: Plan>(&self, world: &mut World<P>) -> Vec<String> {
+        nested::examine(self, world)
     }
-    trees.extend(lists(&tree.steps).into_iter().map(|steps| Tree { steps, ..tree.clone() }));
-    trees
+
+    fn smaller(&self) -> Vec<Self> {
+        let mut trees: Vec<Self> = Vec::new();
+        if self.timeout.is_some() {
+            trees.push(Self { timeout: None, ..self.clone() });
+        }
+        if self.lock {
+            trees.push(Self { lock: false, ..self.clone() });
+        }
+        trees.extend(lists(&self.steps).into_iter().map(|steps| Self { steps, ..self.clone() }));
+        trees
+    }
+}
+
+impl Drawn for Spec {
+    fn file(&self) -> String {
+        self.yaml()
+    }
+
+    fn examine<P: Plan>(&self, world: &mut World<P>) -> Vec<String> {
+        random::examine(self, world)
+    }
+
+    fn smaller(&self) -> Vec<Self> {
+        let mut specs: Vec<Self> = Vec::new();
+        if self.timeout.is_some() {
+            specs.push(Self { timeout: None, ..self.clone() });
+        }
+        if self.lock {
+            specs.push(Self { lock: false, ..self.clone() });
+        }
+        if self.finally {
+            specs.push(Self { finally: false, ..self.clone() });
+        }
+        specs.extend(step_lists(&self.steps).into_iter().map(|steps| Self { steps, ..self.clone() }));
+        specs
+    }
+}
+
+/// Every list of a saga in a line that is smaller by one thing.
+fn step_lists(list: &[Step]) -> Vec<Vec<Step>> {
+    let with = |at: usize, put: &[Step]| [&list[..at], put, &list[at + 1..]].concat();
+    let mut out = Vec::new();
+    for (at, step) in list.iter().enumerate() {
+        if list.len() > 1 {
+            out.push(with(at, &[]));
+        }
+        match &step.kind {
+            SpecKind::Switch { arms, taken } => {
+                out.extend(arms.get(*taken).map(|arm| with(at, arm)));
+                for (which, arm) in arms.iter().enumerate() {
+                    for smaller in step_lists(arm) {
+                        let mut arms = arms.clone();
+                        arms[which] = smaller;
+                        let kind = SpecKind::Switch { arms, taken: *taken };
+                        out.push(with(at, &[Step { kind, ..step.clone() }]));
+                    }
+                }
+            }
+            SpecKind::Call(call) => {
+                let plain = Call { undo: call.undo, pivot: call.pivot, ..Call::default() };
+                if plain != *call {
+                    out.push(with(at, &[Step { kind: SpecKind::Call(plain), ..step.clone() }]));
+                }
+            }
+            SpecKind::Emit { .. } | SpecKind::Set | SpecKind::Wait(_) | SpecKind::Skipped | SpecKind::Fail => {}
+        }
+    }
+    out
 }
 
 /// Every list that is smaller by one thing. A list is never empty.

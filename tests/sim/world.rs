@@ -152,15 +152,19 @@ pub struct World<P> {
 
 /// Loads a spec as a definition.
 pub fn load(spec: &Spec) -> Arc<SagaDefinition> {
-    let yaml = spec.yaml();
-    match definition::reload("sim.yaml", &yaml) {
-        Ok(definition) => Arc::new(definition),
-        Err(found) => {
-            let all: Vec<String> =
-                found.iter().map(|one| format!("{}:{}: {}", one.line, one.column, one.message)).collect();
-            panic!("the generated file does not load:\n{}\n{yaml}", all.join("\n"));
-        }
-    }
+    load_file(&spec.yaml()).unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// Loads the text of a drawn saga.
+///
+/// # Errors
+/// What the file's findings are, with the file.
+pub fn load_file(yaml: &str) -> Result<Arc<SagaDefinition>, String> {
+    definition::reload("sim.yaml", yaml).map(Arc::new).map_err(|found| {
+        let all: Vec<String> =
+            found.iter().map(|one| format!("{}:{}: {}", one.line, one.column, one.message)).collect();
+        format!("the drawn file does not load:\n{}\n{yaml}", all.join("\n"))
+    })
 }
 
 fn check_event(_: &backstitch::id::EventType, _: &Payload) -> Result<(), String> {

@@ -16,7 +16,7 @@ use tokio::process::{Child, Command};
 
 use crate::cli::client::{Answer, Client, ClientError};
 use crate::cli::exit::{Code, Failure};
-use crate::cli::participant::{Addresses, Report, Rule, Service};
+use crate::cli::participant::{Addresses, Report, Rule, Service, Summary};
 use crate::request::Direction;
 
 /// A process is ready within a second; a minute allows for a machine that is busy compiling.
@@ -165,6 +165,14 @@ impl Participants {
     /// When the services cannot be reached.
     pub async fn ledger(&self) -> Result<Report, Failure> {
         Ok(self.control.get("/ledger").await?)
+    }
+
+    /// Reads what a ledger of any length amounts to.
+    ///
+    /// # Errors
+    /// When the services cannot be reached.
+    pub async fn ledger_summary(&self) -> Result<Summary, Failure> {
+        Ok(self.control.get("/ledger/summary").await?)
     }
 
     /// Reads the counters.

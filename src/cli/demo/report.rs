@@ -1,11 +1,11 @@
 //! The two tables at the end: what became of the runs, and what the services remember.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{Cell, Color, Table};
 
-use crate::cli::participant::{Report, Service};
+use crate::cli::participant::{Report, Service, duplicates_among};
 use crate::coordinator::view::RunView;
 use crate::request::Direction;
 
@@ -70,28 +70,7 @@ pub fn by_order(report: &Report) -> BTreeMap<String, OrderLedger> {
 /// order may have with each service.
 #[must_use]
 pub fn duplicates(report: &Report) -> Vec<String> {
-    let mut found = BTreeSet::new();
-    let mut standing: BTreeMap<(&str, Service), u32> = BTreeMap::new();
-    for effect in &report.effects {
-        if effect.done > 1 {
-            found.insert(format!(
-                "{}: run {} step {} was done {} times",
-                effect.service.as_str(),
-                effect.run,
-                effect.step,
-                effect.done
-            ));
-        }
-        if let Some(order) = &effect.order {
-            *standing.entry((order, effect.service)).or_default() += effect.done.saturating_sub(effect.undone);
-        }
-    }
-    for ((order, service), count) in standing {
-        if count > 1 {
-            found.insert(format!("{}: order {order} stands {count} times", service.as_str()));
-        }
-    }
-    found.into_iter().collect()
+    duplicates_among(report.effects.iter())
 }
 
 /// Returns the table of runs.

@@ -2,7 +2,7 @@
 //! the answer given to each idempotency key; and the effects, one for each (`Saga-Run`, `Saga-Step`).
 //! Opens nothing and asks nobody the time.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -152,6 +152,46 @@ pub struct Report {
     pub effects: Vec<Effect>,
 }
 
+/// What a ledger of any length amounts to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Summary {
+    pub effects: u64,
+    /// Done once and not undone.
+    pub standing: u64,
+    /// The first that was done twice, in words.
+    pub duplicates: Vec<String>,
+}
+
+/// Duplicates that a summary names.
+const DUPLICATES_NAMED: usize = 20;
+
+/// Names everything that was done twice: a step of a run, or more standing effects than the one that an
+/// order may have with each service.
+pub fn duplicates_among<'a>(effects: impl Iterator<Item = &'a Effect>) -> Vec<String> {
+    let mut found = BTreeSet::new();
+    let mut standing: BTreeMap<(&str, Service), u32> = BTreeMap::new();
+    for effect in effects {
+        if effect.done > 1 {
+            found.insert(format!(
+                "{}: run {} step {} was done {} times",
+                effect.service.as_str(),
+                effect.run,
+                effect.step,
+                effect.done
+            ));
+        }
+        if let Some(order) = &effect.order {
+            *standing.entry((order, effect.service)).or_default() += effect.done.saturating_sub(effect.undone);
+        }
+    }
+    for ((order, service), count) in standing {
+        if count > 1 {
+            found.insert(format!("{}: order {order} stands {count} times", service.as_str()));
+        }
+    }
+    found.into_iter().collect()
+}
+
 #[derive(Debug)]
 pub struct Ledger {
     keys: Keys,
@@ -173,6 +213,15 @@ impl Ledger {
             effects: BTreeMap::new(),
             orders: HashMap::new(),
         }
+    }
+
+    /// Sums the ledger up.
+    pub fn summary(&self) -> Summary {
+        let effects = || self.effects.values();
+        let standing = effects().filter(|effect| (effect.done, effect.undone) == (1, 0)).count() as u64;
+        let mut duplicates = duplicates_among(effects());
+        duplicates.truncate(DUPLICATES_NAMED);
+        Summary { effects: effects().count() as u64, standing, duplicates }
     }
 
     /// Writes an arrival down and returns its line, none when the ledger is full.

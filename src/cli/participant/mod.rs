@@ -15,7 +15,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
 pub use faults::{Fault, Rule};
-pub use ledger::{Arrival, ArrivalOutcome, Effect, Report, Service};
+pub use ledger::{Arrival, ArrivalOutcome, Effect, Report, Service, Summary, duplicates_among};
 
 use super::exit::{Code, Failure, Outcome};
 use ledger::Keys;

@@ -325,6 +325,10 @@ async fn control(shared: &Arc<Shared>, request: Request<Incoming>) -> Answer {
             let report = lock(&shared.ledger).report();
             Reply::json(200, &serde_json::to_value(report).unwrap_or_default())
         }
+        ("GET", "/ledger/summary") => {
+            let summary = lock(&shared.ledger).summary();
+            Reply::json(200, &serde_json::to_value(summary).unwrap_or_default())
+        }
         ("GET", "/counters") => Reply::json(
             200,
             &json!({"calls": shared.calls.load(Ordering::Relaxed), "in_flight": shared.in_flight.load(Ordering::Relaxed)}),
