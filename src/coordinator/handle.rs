@@ -384,7 +384,7 @@ impl Handle {
             (false, _) => None,
         };
         let views = found.iter().filter_map(|(_, bytes)| serde_json::from_slice::<RunView>(bytes).ok());
-        runs.extend(views.map(|view| render::summary(&view)));
+        let runs = render::each_once(runs, views.map(|view| render::summary(&view)).collect());
         Ok(RunPage { runs, cursor: cursor.map(|cursor| cursor.to_string()) })
     }
 

@@ -259,3 +259,41 @@ fn open_summary(run: &Run) -> RunSummary {
         ended_at: state.ended_at.map(|at| at.to_string()),
     }
 }
+
+/// Puts finished runs behind the open ones. A run that ended while it was being listed is in both, and is told
+/// as what it is now.
+pub fn each_once(mut open: Vec<RunSummary>, finished: Vec<RunSummary>) -> Vec<RunSummary> {
+    let ended: std::collections::HashSet<_> = finished.iter().map(|run| run.id).collect();
+    open.retain(|run| !ended.contains(&run.id));
+    open.extend(finished);
+    open
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::RunId;
+
+    #[test]
+    fn a_run_that_ends_while_it_is_listed_is_there_once() {
+        let summary = |number: u128, state: &str| RunSummary {
+            id: RunId(uuid::Uuid::from_u128(number)),
+            saga: "order".to_owned(),
+            version: 1,
+            state: state.to_owned(),
+            phase: "forward".to_owned(),
+            key: None,
+            correlation_id: number.to_string(),
+            trace_id: String::new(),
+            incomplete: false,
+            step: None,
+            error: None,
+            started_at: String::new(),
+            ended_at: None,
+        };
+        let open = vec![summary(1, "waiting"), summary(2, "running"), summary(3, "waiting")];
+        let runs = each_once(open, vec![summary(2, "completed"), summary(4, "compensated")]);
+        let told: Vec<_> = runs.iter().map(|run| (run.correlation_id.as_str(), run.state.as_str())).collect();
+        assert_eq!(told, [("1", "waiting"), ("3", "waiting"), ("2", "completed"), ("4", "compensated")]);
+    }
+}
