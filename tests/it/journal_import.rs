@@ -108,7 +108,9 @@ async fn an_export_that_is_not_whole_makes_no_journal() {
         lines.iter().rposition(|line| line.contains(&format!(r#""record":"{kind}""#))).unwrap()
     }
     const UNCHECKED: &str = r#"{"generation":0,"commit":0,"written_at":0,"record":"end"}"#;
-    let rows: [(&str, Edit, &str); 10] = [
+    const NOUGHT: &str = r#"{"generation":1,"commit":0,"written_at":0,"record":"carry_done"}"#;
+    let rows: [(&str, Edit, &str); 11] = [
+        ("a commit 0", |_| joined(&[NOUGHT, UNCHECKED]), "line 1: commit is 0; it goes from 1"),
         ("nothing", |_| String::new(), "line 0: the export ends without its last line"),
         ("another file", |_| "saga: order\n".to_owned(), "line 1, column 1: expected value"),
         ("cut off between lines", |lines| joined(&lines[..lines.len() - 1]), "without its last line: it was cut off"),

@@ -27,6 +27,8 @@ use crate::time::Timestamp;
 
 /// The longest line: a record of the largest commit in hexadecimal digits, and some room.
 const LINE_BYTES_MAX: u64 = 4 * pack::COMMIT_BYTES_MAX as u64;
+/// Far beyond what any journal reaches, and far below where counting on would overflow.
+const NUMBER_MAX: u64 = 1 << 62;
 /// The generation that imported files of keys are named after: there is none with that number.
 const KEYS_GENERATION: u64 = 0;
 
@@ -226,6 +228,12 @@ impl Import {
     }
 
     fn begin_commit(&mut self, generation: u64, commit: u64, at: Timestamp, first: &Record) -> Result<(), Wrong> {
+        // A commit 0 says at the next start that nothing was ever acknowledged.
+        for (what, number) in [("generation", generation), ("commit", commit)] {
+            if !(1..=NUMBER_MAX).contains(&number) {
+                return Err(format!("{what} is {number}; it goes from 1 to {NUMBER_MAX}").into());
+            }
+        }
         self.end_commit()?;
         let is_new = match self.last {
             Some(last) if commit != last.commit + 1 => {
