@@ -53,9 +53,9 @@ exhaustive:
 	@echo '==> small sagas: every fault, every pair of faults, and a crash at every commit of each; SIM_SAGA=race takes one of them'
 	@SIM_EXHAUSTIVE=all $(CARGO) test --release --test sim every_fault_and_every_pair -- --nocapture
 
-planted:
+planted: nats
 	@echo '==> planted mistakes: each is found within some seeds, about ten seconds, by the promise that is named'
-	@$(CARGO) test --features planted --test sim planted -- --nocapture
+	@$(CARGO) test --features planted --test sim --test it planted -- --nocapture
 
 power-cuts: nats
 	@echo '==> power cuts: half of them of the journal, half of NATS; root may mount what is needed'

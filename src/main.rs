@@ -11,5 +11,7 @@ fn main() -> ExitCode {
     // Two crates bring a TLS provider each; without a choice the first handshake panics. Fails only if
     // somebody has chosen already, and nobody is before this line.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    #[cfg(feature = "planted")]
+    backstitch::planted::from_environment();
     backstitch::cli::main()
 }

@@ -53,6 +53,17 @@ pub const NESTED: &[&str] = &[
     "child_is_not_cancelled",
     "undo_takes_another_item",
     "settling_scope_goes_on",
+    "poll_asks_at_once",
+    "last_page_is_left_out",
+];
+
+/// Mistakes of the limits before a service.
+pub const LIMITS: &[&str] = &[
+    "one_call_beside_too_many",
+    "part_of_a_token_is_enough",
+    "results_from_before_count",
+    "circuit_opens_one_failure_late",
+    "probe_has_company",
 ];
 
 /// Mistakes of the coordinator: what leaves before it is durable, what a restart forgets, what is lost.
@@ -77,6 +88,9 @@ pub const COORDINATOR: &[&str] = &[
     "epoch_stands_still",
     "lock_goes_to_everybody",
     "lock_is_never_passed_on",
+    "redelivered_event_starts_another",
+    "restart_takes_the_newest_definition",
+    "mark_of_a_repeat_stays_open",
 ];
 
 /// Mistakes of the journal on disk. Its threads are its own, so they are planted for all threads.
@@ -98,6 +112,9 @@ pub const JOURNAL: &[&str] = &[
     "gap_counts_as_committed",
 ];
 
+/// Mistakes that only a whole process shows: its environment names the one, in `BACKSTITCH_PLANTED`.
+pub const PROCESS: &[&str] = &["sign_in_is_logged"];
+
 /// True while this mistake is planted.
 #[cfg(not(feature = "planted"))]
 #[inline(always)]
@@ -107,7 +124,7 @@ pub const fn is(_: &str) -> bool {
 }
 
 #[cfg(feature = "planted")]
-pub use chosen::{is, plant, plant_everywhere};
+pub use chosen::{from_environment, is, plant, plant_everywhere};
 
 #[cfg(feature = "planted")]
 mod chosen {
@@ -127,9 +144,15 @@ mod chosen {
         PLANTED.get() == Some(name) || *EVERYWHERE.read().unwrap_or_else(PoisonError::into_inner) == Some(name)
     }
 
-    /// Plants one mistake of [`super::JOURNAL`] on every thread, or none.
+    /// Plants one mistake on every thread, or none.
     pub fn plant_everywhere(name: Option<&'static str>) {
         *EVERYWHERE.write().unwrap_or_else(PoisonError::into_inner) = name;
+    }
+
+    /// Plants the mistake of [`super::PROCESS`] that the environment names.
+    pub fn from_environment() {
+        let wanted = std::env::var("BACKSTITCH_PLANTED").unwrap_or_default();
+        plant_everywhere(super::PROCESS.iter().find(|name| **name == wanted).copied());
     }
 
     /// Plants one mistake on this thread, or none.

@@ -246,6 +246,13 @@ impl Intake {
         if planted::is("second_target_is_lost") {
             targets.truncate(1);
         }
+        if delivered > 1 && planted::is("redelivered_event_starts_another") {
+            let again = |Target { definition, start }: &Target| Target {
+                definition: Arc::clone(definition),
+                start: saga::Start { run: RunId::keyed(&definition.name, &taken.key.id), ..start.clone() },
+            };
+            targets.extend(targets.first().map(again));
+        }
         if let Some(only) = &only {
             targets.retain(|target| only.contains(&target.start.run));
         }
@@ -309,7 +316,7 @@ impl Intake {
                 this.put_aside(taken, why, holding).await;
                 return;
             }
-            if there_already {
+            if there_already && !planted::is("mark_of_a_repeat_stays_open") {
                 // No transition struck these targets out: the mark is closed by itself, or it and the gap
                 // in the stream would stay in memory for ever (issue 3).
                 let mark = taken.mark(Vec::new());

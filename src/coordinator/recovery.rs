@@ -61,6 +61,15 @@ impl Definitions {
         self.known.insert(fingerprint, Arc::clone(&definition));
         Ok(definition)
     }
+
+    /// The definition itself, but for the mistake that is planted here.
+    fn newest_if_planted(&self, own: Arc<SagaDefinition>) -> Arc<SagaDefinition> {
+        if !planted::is("restart_takes_the_newest_definition") {
+            return own;
+        }
+        let versions = self.known.values().filter(|known| known.name == own.name);
+        versions.max_by_key(|known| known.version).map_or(own, Arc::clone)
+    }
 }
 
 /// True for a run that undoes a child: it needs the child's state.
@@ -83,7 +92,7 @@ pub fn rebuild<'a>(
     let epoch = open.epoch + u64::from(!planted::is("epoch_stands_still"));
     let base = |child| bases(child).cloned();
     replay(
-        |fingerprint| definitions.get(fingerprint),
+        |fingerprint| definitions.get(fingerprint).map(|own| definitions.newest_if_planted(own)),
         open.facts,
         epoch,
         base,

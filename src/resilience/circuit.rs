@@ -1,5 +1,6 @@
 //! A circuit breaker: a service that mostly fails is left alone for a while, then asked by one call.
 
+use crate::planted;
 use crate::time::{Span, Timestamp};
 
 /// `circuit: { failures: 10, window: 30s, open: 20s }`.
@@ -70,6 +71,7 @@ impl Circuit {
         match self.state(now) {
             CircuitState::Closed => Ok(self.generation),
             CircuitState::Open { until } => Err(Some(until)),
+            CircuitState::Probing { in_flight: true } if planted::is("probe_has_company") => Ok(self.generation),
             CircuitState::Probing { in_flight: true } => Err(None),
             CircuitState::Probing { in_flight: false } => {
                 self.turn(CircuitState::Probing { in_flight: true });
@@ -80,7 +82,7 @@ impl Circuit {
 
     /// Takes a call's result; none for one that was broken off by ourselves.
     pub fn report(&mut self, generation: u64, good: Option<bool>, now: Timestamp) {
-        if generation != self.generation {
+        if generation != self.generation && !planted::is("results_from_before_count") {
             return;
         }
         match (self.state, good) {
@@ -119,7 +121,8 @@ impl Circuit {
             .iter()
             .filter(|slice| slice.number >= oldest)
             .fold((0_u64, 0_u64), |(good, bad), slice| (good + u64::from(slice.good), bad + u64::from(slice.bad)));
-        if bad >= u64::from(self.policy.failures.max(1)) && bad >= good {
+        let failures = self.policy.failures.max(1) + u32::from(planted::is("circuit_opens_one_failure_late"));
+        if bad >= u64::from(failures) && bad >= good {
             self.open(now);
         }
     }

@@ -2,6 +2,7 @@
 
 use super::circuit::{Circuit, CircuitPolicy, CircuitState};
 use super::rate::{Bucket, RatePolicy};
+use crate::planted;
 use crate::time::Timestamp;
 
 /// What a service can bear.
@@ -63,13 +64,15 @@ impl Gate {
 
     /// Asks for leave to make one call. A refusal takes nothing.
     pub fn ask(&mut self, now: Timestamp) -> Leave {
-        if self.in_flight >= self.concurrency {
+        if self.in_flight >= self.concurrency + u32::from(planted::is("one_call_beside_too_many")) {
             return Leave::AfterReport;
         }
         match self.circuit.as_ref().map(|circuit| circuit.state(now)) {
             Some(CircuitState::Open { until }) => return Leave::At(until),
-            Some(CircuitState::Probing { in_flight: true }) => return Leave::AfterReport,
-            Some(CircuitState::Probing { in_flight: false } | CircuitState::Closed) | None => {}
+            Some(CircuitState::Probing { in_flight: true }) if !planted::is("probe_has_company") => {
+                return Leave::AfterReport;
+            }
+            Some(CircuitState::Probing { .. } | CircuitState::Closed) | None => {}
         }
         if let Some(Err(at)) = self.rate.as_mut().map(|bucket| bucket.take(now)) {
             return Leave::At(at);

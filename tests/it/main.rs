@@ -53,6 +53,7 @@ mod schema_commands;
 mod schema_compat;
 mod schema_files;
 mod schema_versions;
+mod secrets;
 mod server;
 mod skip;
 mod soak;

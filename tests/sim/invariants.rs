@@ -196,7 +196,7 @@ fn maybe_sticks(evidence: &Evidence) -> Result<(), String> {
             {
                 doubt.insert(path);
             }
-            Seen::Answered { path, direction: "forward", effect: "maybe" } => {
+            Seen::Answered { path, direction: "forward", effect: "maybe", .. } => {
                 doubt.insert(path);
             }
             Seen::Recorded { fact, path: Some(path), word: Some(word) }

@@ -12,6 +12,7 @@ mod gallery;
 mod generate;
 mod invariants;
 mod journal;
+mod limits;
 mod many;
 mod migrations;
 mod model;

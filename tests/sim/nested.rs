@@ -68,6 +68,7 @@ impl Draw<'_> {
     fn node(&mut self, around: Around) -> Node {
         let id = self.id();
         let inside = around.inside();
+        let rounds = 1 + self.rng.below(3) as u32;
         // Whether a failure may be handled here: how seldom, or not at all.
         let (kind, handled) = match if around.depth >= 4 { 0 } else { self.rng.below(20) } {
             7 | 8 => {
@@ -96,8 +97,8 @@ impl Draw<'_> {
             }
             15 => (self.rng.pick(&[Kind::Ask, Kind::Run]).clone(), 8),
             16 => (self.rng.pick(&[Kind::Reply, Kind::Ask, Kind::Run]).clone(), 8),
-            17 => (self.rng.pick(&[Kind::Poll, Kind::Reply]).clone(), 8),
-            18 => (self.rng.pick(&[Kind::Emit, Kind::Set, Kind::Poll]).clone(), 0),
+            17 => (self.rng.pick(&[Kind::Poll(rounds), Kind::Pages(rounds), Kind::Reply]).clone(), 8),
+            18 => (self.rng.pick(&[Kind::Emit, Kind::Set, Kind::Poll(rounds), Kind::Pages(rounds)]).clone(), 0),
             19 => (self.rng.pick(&[Kind::Skipped, Kind::Emit]).clone(), 0),
             6 => (Kind::Wait(10 + self.rng.below(3_000)), 0),
             _ => (Kind::Call(self.call()), 8),
@@ -340,7 +341,7 @@ fn nested_runs_keep_every_promise() {
         assert!(share(deep) >= 5.0, "three deep only in {:.1}%", share(deep));
         for kind in [
             "call", "pivot", "emit", "reply", "await", "ask", "wait", "set", "if", "switch", "parallel", "race", "for",
-            "try", "poll", "run", "fail", "optional", "fallback",
+            "try", "poll", "pages", "run", "fail", "optional", "fallback",
         ] {
             let share = share(mix.get(kind).copied().unwrap_or_default());
             assert!(share >= 5.0, "{kind} occurs in {share:.1}% of runs; the generator has gone narrow");

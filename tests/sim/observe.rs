@@ -39,6 +39,8 @@ pub enum Seen {
         path: String,
         direction: &'static str,
         effect: &'static str,
+        /// How often the service had answered this call with success, this answer included; 0: it is no such answer.
+        times: u32,
     },
     /// A record became durable: the fact's name, its step if it has one, and its outcome word if it has one.
     Recorded {
@@ -74,7 +76,7 @@ pub fn line(at: u64, seen: &Seen) -> String {
         Seen::ChildEnded { path } => format!("{at:>8} ms  ← {path} child ended"),
         Seen::Applied { path } => format!("{at:>8} ms    service: {path} applied"),
         Seen::Undone { path } => format!("{at:>8} ms    service: {path} undone"),
-        Seen::Answered { path, direction, effect } => format!("{at:>8} ms  ← {path} {direction}: {effect}"),
+        Seen::Answered { path, direction, effect, .. } => format!("{at:>8} ms  ← {path} {direction}: {effect}"),
         Seen::Recorded { fact, path, word } => {
             format!("{at:>8} ms      {fact} {} {}", path.as_deref().unwrap_or(""), word.as_deref().unwrap_or(""))
         }

@@ -4,9 +4,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use backstitch::planted::{ALL, NESTED, plant};
+use backstitch::planted::{ALL, LIMITS, NESTED, plant};
 
-use super::{nested, random};
+use super::{limits, nested, random};
 
 /// Seeds in which a mistake may stay hidden: about ten seconds, counted in seeds because machines differ.
 const SEEDS: u64 = 4_000;
@@ -31,6 +31,8 @@ const PROMISES: &[(&str, &str)] = &[
     ("child_is_not_cancelled", "25"),
     ("undo_takes_another_item", "26"),
     ("settling_scope_goes_on", "7"),
+    ("poll_asks_at_once", "27"),
+    ("last_page_is_left_out", "27"),
 ];
 
 /// Held while mistakes are planted: those of the journal are planted for every thread.
@@ -94,6 +96,11 @@ fn every_planted_mistake_about_steps_inside_steps_is_found() {
     });
 }
 
+#[test]
+fn every_planted_mistake_of_the_limits_is_found() {
+    find_all("limits", LIMITS, limits::found_by, |_| "19");
+}
+
 /// The control: a mistake that nothing can find is told as hidden, so one that no seed finds fails the build.
 #[test]
 fn a_planted_mistake_that_changes_nothing_stays_hidden() {
@@ -136,10 +143,12 @@ const ALONE: &[(&str, &str, u64)] = &[
     ("11", "one_attempt_more", 400),
     ("12", "timer_early", 400),
     ("13", "event_twice", 100),
+    ("19", "circuit_opens_one_failure_late", 400),
     ("22", "pause_holds_nothing", 1_000),
     ("24", "deadline_behind_the_pivot_undoes", 1_000),
-    ("25", "child_is_not_cancelled", 800),
+    ("25", "child_is_not_cancelled", 1_600),
     ("26", "undo_takes_another_item", 100),
+    ("27", "last_page_is_left_out", 400),
     ("M", "loser_is_not_undone", 200),
 ];
 
@@ -147,7 +156,11 @@ const ALONE: &[(&str, &str, u64)] = &[
 fn each_promise_has_a_planted_mistake_that_only_it_finds() {
     let _planting = PLANTING.lock().unwrap_or_else(PoisonError::into_inner);
     for (promise, name, seeds) in ALONE {
-        let found_by = if NESTED.contains(name) { nested::found_by } else { random::found_by };
+        let found_by = match () {
+            () if NESTED.contains(name) => nested::found_by,
+            () if LIMITS.contains(name) => limits::found_by,
+            () => random::found_by,
+        };
         plant(Some(name));
         let told: Vec<String> = (1..=*seeds).flat_map(found_by).collect();
         plant(None);
@@ -163,7 +176,9 @@ fn each_promise_has_a_planted_mistake_that_only_it_finds() {
 fn the_page_names_the_planted_mistake_of_each_promise() {
     let page = include_str!("../../docs/reliability.md");
     let coordinators = super::shell::planted::ALONE.iter().map(|(promise, name)| (promise, name));
-    for (promise, name) in ALONE.iter().map(|(promise, name, _)| (promise, name)).chain(coordinators) {
+    let of_process = backstitch::planted::PROCESS.iter().map(|name| (&"21", name));
+    for (promise, name) in ALONE.iter().map(|(promise, name, _)| (promise, name)).chain(coordinators).chain(of_process)
+    {
         let row = page.lines().find(|line| line.starts_with(&format!("| {promise} |")));
         assert!(row.is_some_and(|row| row.contains(&format!("`{name}`"))), "{promise} {name}: {row:?}");
     }

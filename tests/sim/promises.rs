@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::observe::Seen;
 use super::spec::{Check, Undo};
-use super::tree::{Placed, Tree, before};
+use super::tree::{Kind, POLL_EVERY_MS, Placed, Tree, before};
 
 /// What is known of one call while the story is gone through.
 #[derive(Default, Clone)]
@@ -25,17 +25,27 @@ struct Known {
     answered: u32,
 }
 
+/// What is known of one poll, or of one list in pages.
+#[derive(Default)]
+struct Rounds {
+    /// When it was last answered with success, and how often the service had said so; none while it is asked.
+    answered: Option<(u64, u32)>,
+}
+
 /// Goes through a story and says what breaks a promise.
 pub fn violations(tree: &Tree, seen: &[(u64, Seen)], applied: impl Fn(&str) -> bool) -> Vec<String> {
     let placed = tree.calls();
     let mut known: BTreeMap<&str, Known> = placed.keys().map(|path| (path.as_str(), Known::default())).collect();
+    let in_rounds = tree.rounds();
+    let mut rounds: BTreeMap<&str, Rounds> = in_rounds.keys().map(|path| (path.as_str(), Rounds::default())).collect();
+    let mut cut_short = false;
     let mut wrong = Vec::new();
     let (mut undoing, mut settling, mut pivot_done, mut pivot_doubt) = (false, false, false, false);
     let (mut state, mut resolved, mut skipped, mut operated) = ("", false, false, false);
     // Child runs that run; and, once what they belong to settles, whether they were asked to end.
     let mut children: BTreeMap<&String, Option<bool>> = BTreeMap::new();
     let (mut crashes, mut retries, mut next_number, mut emitted) = (0, 0, 0, BTreeSet::new());
-    for (_, one) in seen {
+    for (at, one) in seen {
         match one {
             Seen::Recorded { fact, path, word } => {
                 if matches!(state, "completed" | "compensated") {
@@ -43,7 +53,17 @@ pub fn violations(tree: &Tree, seen: &[(u64, Seen)], applied: impl Fn(&str) -> b
                 }
                 undoing |= fact == "undo_began";
                 settling |= fact == "settling_began";
+                cut_short |= matches!(fact.as_str(), "settling_began" | "scope_settling");
                 let Some(path) = path.as_deref() else { continue };
+                if let Some(Rounds { answered: Some((_, times)) }) = rounds.get(path)
+                    && (fact.as_str(), word.as_deref()) == ("step_ended", Some("done"))
+                {
+                    // What settles is cut short, which is no failure of its own.
+                    let wanted = in_rounds[path].kind.rounds();
+                    if *times < wanted && !cut_short && !operated {
+                        wrong.push(format!("27 {path} is done with answer {times} of {wanted}"));
+                    }
+                }
                 let Some(call) = known.get_mut(path) else { continue };
                 let placed = &placed[path];
                 match fact.as_str() {
@@ -82,6 +102,19 @@ pub fn violations(tree: &Tree, seen: &[(u64, Seen)], applied: impl Fn(&str) -> b
                 }
                 if matches!(state, "completed" | "compensated") {
                     wrong.push(format!("2 {path} is called behind the end"));
+                }
+                if let Some(Some((since, times))) = rounds.get_mut(path.as_str()).map(|known| known.answered.take()) {
+                    let wanted = in_rounds[path].kind.rounds();
+                    let pause = if matches!(in_rounds[path].kind, Kind::Poll(_)) { POLL_EVERY_MS } else { 0 };
+                    if at - since < pause {
+                        wrong.push(format!("27 {path} asks again after {} ms of {pause}", at - since));
+                    }
+                    if times >= wanted {
+                        wrong.push(format!("27 {path} asks on after answer {times} of {wanted}"));
+                    }
+                    if settling {
+                        wrong.push(format!("27 {path} asks on while the run settles"));
+                    }
                 }
                 let Some(here) = placed.get(path) else { continue };
                 // The items are 1, 2, 3 in every list.
@@ -146,7 +179,10 @@ pub fn violations(tree: &Tree, seen: &[(u64, Seen)], applied: impl Fn(&str) -> b
                     _ => {}
                 }
             }
-            Seen::Answered { path, direction: "forward", effect } => {
+            Seen::Answered { path, direction: "forward", effect, times } => {
+                if let (Some(known), "done") = (rounds.get_mut(path.as_str()), *effect) {
+                    known.answered = Some((*at, *times));
+                }
                 if let Some(call) = known.get_mut(path.as_str()) {
                     call.in_flight = false;
                     call.doubt |= *effect == "maybe";
@@ -156,6 +192,8 @@ pub fn violations(tree: &Tree, seen: &[(u64, Seen)], applied: impl Fn(&str) -> b
             Seen::Crashed => {
                 crashes += 1;
                 known.values_mut().for_each(|call| call.in_flight = false);
+                // An answer may be lost with its record, and is asked for again at once.
+                rounds.values_mut().for_each(|known| known.answered = None);
             }
             Seen::State { state: now } => {
                 state = now;

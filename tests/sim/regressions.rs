@@ -1,4 +1,5 @@
-//! Stories that broke a promise once, made small: they are told before any drawn one.
+//! Stories that broke a promise once, made small, and one that chance seldom tells: they are told before any
+//! drawn one.
 
 use backstitch::saga::Operation;
 
@@ -8,6 +9,7 @@ use super::shrink::retold;
 use super::spec::Call;
 use super::tape::Thing;
 use super::tree::{Kind, Tree, node};
+use super::world::Crash;
 
 fn beside(branches: &[Kind], wanted: usize) -> Tree {
     let branches = branches.iter().zip(["a", "b", "c"]).map(|(kind, id)| vec![node(id, kind.clone())]).collect();
@@ -17,6 +19,7 @@ fn beside(branches: &[Kind], wanted: usize) -> Tree {
 pub fn cases() -> Vec<(&'static str, Case)> {
     let call = Kind::Call(Call::default());
     let lost = |path: &str| Thing::Fault(("forward", path.to_owned(), 0), Behaviour::LoseRequest);
+    let refused = |path: &str| Thing::Fault(("forward", path.to_owned(), 0), Behaviour::Refuse);
     vec![
         (
             "two branches of a race end while the run is paused: only one of them wins, the other is undone",
@@ -49,6 +52,14 @@ pub fn cases() -> Vec<(&'static str, Case)> {
                     Thing::Operate(0, 1_050, Operation::Retry { new_key: false }),
                 ],
             },
+        ),
+        (
+            "a child beside what fails is asked to end",
+            Case { tree: beside(&[Kind::Run, call.clone()], 2), tape: vec![refused("both/b")] },
+        ),
+        (
+            "the process dies while a child is asked to end: it is asked again, and does not run on",
+            Case { tree: beside(&[Kind::Run, call], 2), tape: vec![refused("both/b"), Thing::Crash(2, Crash::Kept)] },
         ),
     ]
 }

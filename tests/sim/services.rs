@@ -29,6 +29,8 @@ pub struct Effect {
     pub undone: bool,
     /// Keys that have been answered with success.
     pub keys: Vec<String>,
+    /// How often that was said, repeats and lost answers included.
+    pub answers: u32,
     /// Times that something really changed forward; above one is a duplicate.
     pub times: u32,
 }

@@ -230,6 +230,11 @@ fn nodes(node: &Node) -> Vec<Node> {
             out.push(Node { kind: Kind::Call(plain), ..node.clone() });
         }
     }
+    match node.kind {
+        Kind::Poll(2..) => out.push(Node { kind: Kind::Poll(1), ..node.clone() }),
+        Kind::Pages(2..) => out.push(Node { kind: Kind::Pages(1), ..node.clone() }),
+        _ => {}
+    }
     if let Kind::For { concurrency: 2.., tolerate, body } = &node.kind {
         let kind = Kind::For { concurrency: 1, tolerate: *tolerate, body: body.clone() };
         out.push(Node { kind, ..node.clone() });

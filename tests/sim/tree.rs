@@ -6,6 +6,9 @@ use std::fmt::Write;
 
 use super::spec::{Call, Check, Undo};
 
+/// From the answer of one round of a poll to the next round.
+pub const POLL_EVERY_MS: u64 = 300;
+
 /// Items that a `for` goes through: those of the simulated input.
 pub const ITEMS: usize = 3;
 
@@ -39,7 +42,10 @@ pub enum Handled {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Kind {
     Call(Call),
-    Poll,
+    /// Asked so often before what it waits for is there.
+    Poll(u32),
+    /// A list that comes in so many pages.
+    Pages(u32),
     Emit,
     /// An emit whose outcome is another event.
     Reply,
@@ -84,7 +90,8 @@ impl Kind {
             Self::Try { body, handler, .. } => vec![body, handler],
             Self::Await { on_timeout: None }
             | Self::Call(_)
-            | Self::Poll
+            | Self::Poll(_)
+            | Self::Pages(_)
             | Self::Emit
             | Self::Reply
             | Self::Set
@@ -105,11 +112,20 @@ impl Kind {
         }
     }
 
+    /// How often a poll or a list in pages is asked for; 0 for everything else.
+    pub fn rounds(&self) -> u32 {
+        match self {
+            Self::Poll(rounds) | Self::Pages(rounds) => *rounds,
+            _ => 0,
+        }
+    }
+
     pub fn word(&self) -> &'static str {
         match self {
             Self::Call(call) if call.pivot => "pivot",
             Self::Call(_) => "call",
-            Self::Poll => "poll",
+            Self::Poll(_) => "poll",
+            Self::Pages(_) => "pages",
             Self::Emit => "emit",
             Self::Reply => "reply",
             Self::Set => "set",
@@ -166,6 +182,26 @@ impl Tree {
     pub fn calls(&self) -> BTreeMap<String, Placed> {
         let mut out = BTreeMap::new();
         place(&self.steps, "", &[], &mut out);
+        out
+    }
+
+    /// Every poll and every list in pages by path, with its rounds, once for each item that is gone through.
+    pub fn rounds(&self) -> BTreeMap<String, &Node> {
+        fn walk<'a>(steps: &'a [Node], prefix: &str, out: &mut BTreeMap<String, &'a Node>) {
+            for node in steps {
+                let path = format!("{prefix}{}", node.id);
+                match &node.kind {
+                    Kind::Poll(_) | Kind::Pages(_) => drop(out.insert(path.clone(), node)),
+                    Kind::For { body, .. } => (0..ITEMS).for_each(|at| walk(body, &format!("{path}[{at}]/"), out)),
+                    kind => kind.lists().into_iter().for_each(|list| walk(list, &format!("{path}/"), out)),
+                }
+                if let Handled::Do(list) = &node.handled {
+                    walk(list, &format!("{path}/"), out);
+                }
+            }
+        }
+        let mut out = BTreeMap::new();
+        walk(&self.steps, "", &mut out);
         out
     }
 
@@ -251,10 +287,17 @@ fn write_node(text: &mut String, node: &Node, indent: usize, looped: bool) {
     };
     match &node.kind {
         Kind::Call(call) => call_lines(id, call, looped).iter().for_each(|words| line(0, words)),
-        Kind::Poll => {
-            line(0, "poll: { every: 300ms, until: \"${ $result.body.id != null }\" }");
+        Kind::Poll(rounds) => {
+            let until = format!("${{ $result.body.times >= {rounds} }}");
+            line(0, &format!("poll: {{ every: {POLL_EVERY_MS}ms, until: \"{until}\" }}"));
             line(0, "call: svc");
             line(0, &format!("with: {{ method: GET, path: /{id} }}"));
+        }
+        Kind::Pages(pages) => {
+            let next = format!("${{ if $result.body.times < {pages} then \\\"/next\\\" else null end }}");
+            line(0, "call: svc");
+            line(0, &format!("with: {{ method: GET, path: /{id} }}"));
+            line(0, &format!("paginate: {{ next: \"{next}\", items: \"${{ [$result.body.times] }}\", max: 20 }}"));
         }
         Kind::Emit => {
             line(0, "emit: sim.happened.v1");

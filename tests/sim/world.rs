@@ -110,7 +110,8 @@ enum Event {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum ReplyKind {
-    Done,
+    /// How often this has been said, this time included.
+    Done(u32),
     Applied(bool),
     Refused,
     /// A check that is not answered: the caller may not look.
@@ -510,7 +511,8 @@ impl<P: Plan> World<P> {
                     Effect::None => "none",
                     Effect::Maybe => "maybe",
                 };
-                self.see(Seen::Answered { path, direction: direction.as_str(), effect });
+                let times = if let ReplyKind::Done(times) = reply { times } else { 0 };
+                self.see(Seen::Answered { path, direction: direction.as_str(), effect, times });
                 let _ = self.give(Input::AttemptEnded { step, direction, attempt, result: Arc::new(result) });
             }
         }
@@ -631,7 +633,11 @@ impl<P: Plan> World<P> {
         }
         match behaviour {
             Behaviour::Ok => match self.land(path, key) {
-                Change::Applied | Change::Nothing | Change::Undone => (LATENCY_MS, ReplyKind::Done),
+                Change::Applied | Change::Nothing | Change::Undone => {
+                    let effect = self.services.effects.entry(path.to_owned()).or_default();
+                    effect.answers += 1;
+                    (LATENCY_MS, ReplyKind::Done(effect.answers))
+                }
                 Change::Refused => (LATENCY_MS, ReplyKind::Refused),
             },
             Behaviour::Refuse => {
@@ -667,7 +673,7 @@ impl<P: Plan> World<P> {
             Behaviour::Ok => {
                 self.services.undo(path);
                 self.see(Seen::Undone { path: path.to_owned() });
-                (LATENCY_MS, ReplyKind::Done)
+                (LATENCY_MS, ReplyKind::Done(0))
             }
             Behaviour::Refuse => (LATENCY_MS, ReplyKind::Refused),
             Behaviour::Busy => (LATENCY_MS, ReplyKind::Busy),
@@ -702,7 +708,9 @@ fn attempt_of(reply: ReplyKind) -> Attempt {
     };
     let problem = |kind: &str, title: &str| Some(Problem::new(kind, title));
     let (effect, again, answer, problem, retry_after) = match reply {
-        ReplyKind::Done => (Effect::Done, Again::No, answer(200, r#"{"id":"x-1"}"#), None, None),
+        ReplyKind::Done(times) => {
+            (Effect::Done, Again::No, answer(200, &format!(r#"{{"id":"x-1","times":{times}}}"#)), None, None)
+        }
         ReplyKind::Applied(applied) => {
             let body = if applied { r#"{"applied":true}"# } else { r#"{"applied":false}"# };
             (Effect::Done, Again::No, answer(200, body), None, None)

@@ -8,6 +8,7 @@ use http_body_util::Full;
 
 use crate::connector::Call;
 use crate::payload::Payload;
+use crate::planted;
 use crate::service::{Auth, Service};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -126,6 +127,9 @@ impl Head {
 
     fn sign_in(&self, headers: &mut HeaderMap) {
         if let Some((name, value)) = &self.auth {
+            if planted::is("sign_in_is_logged") {
+                tracing::debug!(?name, value = ?value.to_str(), "signs in");
+            }
             headers.insert(name.clone(), value.clone());
         }
         headers.insert(HOST, self.host.clone());

@@ -89,7 +89,7 @@ impl Store {
         let path = dir.join("db");
         let file =
             File::options().read(true).write(true).open(&path).map_err(|error| Error::io("open", &path, &error))?;
-        Ok(Self { watched: WatchedDb::new(db, dir), file, dir: dir.to_owned(), sync })
+        Ok(Self { watched: WatchedDb::new(db, dir, sync), file, dir: dir.to_owned(), sync })
     }
 
     /// Makes the names and the fixed content of the store durable: sled never does.

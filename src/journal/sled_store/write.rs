@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
 use std::time::Duration;
 
 use super::quiet::{guarded, io_panic};
+use super::store::Sync;
 use crate::journal::Error;
 
 /// How often the watch looks. Times are counted in looks: a process that was stopped for an hour (SIGSTOP, a
@@ -21,7 +22,7 @@ const STUCK: u32 = 2;
 const WAKE_EVERY_MAX: u32 = 120;
 /// Looks until the log tells of it.
 const TELL: u32 = 10;
-/// Looks until the process ends: 10 minutes, far beyond what a slow disk takes.
+/// Looks until the process ends, for a write of the journal itself: 10 minutes, far beyond what a slow disk takes.
 const GIVE_UP: u32 = 1_200;
 
 static STORES: Mutex<Vec<Weak<WatchedDb>>> = Mutex::new(Vec::new());
@@ -31,6 +32,7 @@ static WATCH: Once = Once::new();
 pub struct WatchedDb {
     pub db: sled::Db,
     dir: PathBuf,
+    sync: Sync,
     /// Counts beginnings and ends of writes: odd while one is under way.
     turns: AtomicU64,
     /// The watch's own: what it saw last, and how often it has seen that.
@@ -49,10 +51,11 @@ enum Due {
 
 impl WatchedDb {
     /// Puts a store under the watch.
-    pub fn new(db: sled::Db, dir: &Path) -> Arc<Self> {
+    pub fn new(db: sled::Db, dir: &Path, sync: Sync) -> Arc<Self> {
         let store = Arc::new(Self {
             db,
             dir: dir.to_owned(),
+            sync,
             turns: AtomicU64::new(0),
             seen: AtomicU64::new(0),
             looks: AtomicU32::new(0),
@@ -91,11 +94,11 @@ impl WatchedDb {
             return;
         }
         let looks = self.looks.fetch_add(1, Ordering::Relaxed) + 1;
-        match due(looks, io_panic()) {
+        match due(looks, io_panic(), self.sync) {
             (Due::Nothing, _) => {}
             (Due::Wake, _) => self.wake(),
             (Due::Tell, _) => {
-                tracing::warn!(path = %self.dir.display(), "the journal waits for a write: the disk is slow or hangs");
+                tracing::warn!(path = %self.dir.display(), "a write takes long: the disk is slow or hangs");
             }
             (Due::GiveUp, reason) => self.give_up(reason),
         }
@@ -127,11 +130,14 @@ fn watch() {
     }
 }
 
-/// Decides at one look at a write; the second part is the reason for giving up.
-fn due(looks: u32, panic: Option<String>) -> (Due, String) {
+/// Decides at one look at a write; the second part is the reason for giving up. A store that is written
+/// without sync is a backup or an import, and its disk may hang without the orchestrator being in doubt.
+fn due(looks: u32, panic: Option<String>, sync: Sync) -> (Due, String) {
     match panic {
         Some(panic) if looks >= STUCK => return (Due::GiveUp, panic),
-        _ if looks >= GIVE_UP => return (Due::GiveUp, "a write did not come back for 10 minutes".to_owned()),
+        _ if looks >= GIVE_UP && sync == Sync::Disk => {
+            return (Due::GiveUp, "a write did not come back for 10 minutes".to_owned());
+        }
         _ => {}
     }
     let wake = looks >= STUCK && (looks.is_power_of_two() || looks.is_multiple_of(WAKE_EVERY_MAX));
@@ -149,21 +155,26 @@ mod tests {
 
     #[test]
     fn a_write_that_takes_long_is_looked_after() {
-        let looks_with =
-            |wanted: Due| -> Vec<u32> { (1..=GIVE_UP).filter(|looks| due(*looks, None).0 == wanted).collect() };
+        let with = |sync: Sync, wanted: Due| -> Vec<u32> {
+            (1..=2 * GIVE_UP).filter(|looks| due(*looks, None, sync).0 == wanted).collect()
+        };
+        let looks_with = |wanted: Due| with(Sync::Disk, wanted);
         let wakes = looks_with(Due::Wake);
         assert_eq!(wakes[..9], [2, 4, 8, 16, 32, 64, 120, 128, 240], "after 1 s, 2 s, 4 s and so on");
         assert!(wakes.windows(2).all(|pair| pair[1] - pair[0] <= WAKE_EVERY_MAX), "at least once a minute");
         assert_eq!(looks_with(Due::Tell), [TELL]);
-        assert_eq!(looks_with(Due::GiveUp), [GIVE_UP]);
-        assert_eq!(due(1, Some("sled gave up".to_owned())).0, Due::Nothing, "it may be another store's");
-        assert_eq!(due(STUCK, Some("sled gave up".to_owned())), (Due::GiveUp, "sled gave up".to_owned()));
+        assert_eq!(looks_with(Due::GiveUp)[0], GIVE_UP);
+        assert!(with(Sync::Skipped, Due::GiveUp).is_empty(), "the disk of a backup hangs");
+        assert_eq!(with(Sync::Skipped, Due::Tell), [TELL]);
+        let after_panic = |looks| due(looks, Some("sled gave up".to_owned()), Sync::Disk);
+        assert_eq!(after_panic(1).0, Due::Nothing, "it may be another store's");
+        assert_eq!(after_panic(STUCK), (Due::GiveUp, "sled gave up".to_owned()));
     }
 
     #[test]
     fn only_a_write_that_stays_is_counted() {
         let dir = tempfile::tempdir().unwrap();
-        let store = WatchedDb::new(sled::open(dir.path().join("store")).unwrap(), dir.path());
+        let store = WatchedDb::new(sled::open(dir.path().join("store")).unwrap(), dir.path(), Sync::Disk);
         let looks = |store: &WatchedDb| {
             store.look();
             store.looks.load(Ordering::Relaxed)

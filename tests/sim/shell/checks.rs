@@ -49,7 +49,7 @@ pub async fn until_rest(world: &Arc<World>, promised: &Arc<Mutex<Promised>>, han
     if tokio::time::timeout(REST, rest).await.is_err() {
         for run in runs {
             match handle.show(run).await.unwrap() {
-                None => world.wrong(format!("1: run {run} was promised and never began")),
+                None => world.wrong(format!("14: run {run} was promised and never began")),
                 Some(view) if matches!(view.state.as_str(), "completed" | "compensated") => {}
                 Some(view) => world.wrong(format!("1: {} {run} rests nowhere: {}", view.saga, view.state)),
             }
@@ -81,7 +81,7 @@ fn effects(world: &World, ends: &BTreeMap<RunId, (String, String)>) {
             world.wrong(format!("8: {step} of run {run} was done {} times", effect.done));
         }
         let Some((_, state)) = ends.get(&run.parse().unwrap()) else {
-            world.wrong(format!("4: {step} was done for run {run}, which nobody knows"));
+            world.wrong(format!("14: {step} was done for run {run}, which nobody asked for"));
             continue;
         };
         let stands = effect.done - effect.undone;
@@ -139,6 +139,7 @@ pub fn at_the_end(world: &World, promised: &Promised) {
         by_effect.entry((&call.run, &call.step, call.direction)).or_default().push(call);
         by_run.entry(&call.run).or_default().insert((&call.trace, &call.correlation));
     }
+    definitions(world, &services.calls);
     for (run, traces) in by_run {
         if traces.len() > 1 {
             world.wrong(format!("20: run {run} has {} traces or correlation ids", traces.len()));
@@ -154,6 +155,25 @@ pub fn at_the_end(world: &World, promised: &Promised) {
         }
     }
     locks(world, &services.calls);
+}
+
+/// 17: every call of a run, in whatever life, is of the version that it began with.
+fn definitions(world: &World, calls: &[Seen]) {
+    let mut versions: BTreeMap<&str, &str> = BTreeMap::new();
+    for call in calls.iter().filter(|call| call.step != "note") {
+        let version = call.target.split('/').nth(1).unwrap_or_default();
+        let first = *versions.entry(&call.run).or_insert(version);
+        if first != version {
+            world.wrong(format!(
+                "17: run {} began with {first} and calls {} in life {}",
+                call.run, call.target, call.life
+            ));
+        }
+        if version == "v2" && call.life < world.upgraded_in {
+            world.wrong(format!("17: run {} has a version that is not there yet", call.run));
+        }
+    }
+    world.counts("runs of the second version", versions.values().filter(|version| **version == "v2").count());
 }
 
 /// 11: a repeat waits for its back-off and for what the service asked for. Over a restart an attempt that

@@ -42,8 +42,9 @@ fn random_lives_keep_every_promise() {
     }
     crate::counted::count(&format!("shell: {sum:?} in {:.1} s", begun.elapsed().as_secs_f64()));
     if one_seed.is_none() {
-        for name in ["crash with commits held", "crash", "drain", "failed journal", "outage", "conflict", "poison"] {
-            assert!(sum.get(name).is_some_and(|count| *count > 0), "no {name} was drawn: {sum:?}");
+        let faults = ["crash with commits held", "crash", "drain", "failed journal", "outage", "conflict", "poison"];
+        for name in faults.iter().chain(&["runs of the second version"]) {
+            assert!(sum.get(*name).is_some_and(|count| *count > 0), "no {name} was drawn: {sum:?}");
         }
         for end in ["completed", "compensated"] {
             assert!(sum.get(end).is_some_and(|count| *count > 0), "no run ended {end}: {sum:?}");

@@ -48,10 +48,13 @@ pub const ALONE: &[(&str, &str)] = &[
     ("1", "restart_forgets_timers"),
     ("9", "event_leaves_before_commit"),
     ("13", "outbox_out_of_order"),
+    ("14", "redelivered_event_starts_another"),
     ("15", "ack_after_the_first_target"),
     ("16", "poison_is_dropped"),
+    ("17", "restart_takes_the_newest_definition"),
     ("18", "epoch_stands_still"),
     ("20", "repeat_has_its_own_correlation_id"),
+    ("23", "mark_of_a_repeat_stays_open"),
     ("the lock", "lock_goes_to_everybody"),
 ];
 

@@ -14,6 +14,8 @@ pub struct Seen {
     pub run: String,
     pub step: String,
     pub direction: Direction,
+    /// Where it went: `/v2/charge`.
+    pub target: String,
     pub key: String,
     pub trace: String,
     pub correlation: String,

@@ -2,6 +2,7 @@
 //! some times in the middle of it, and at the end everything must have come to rest.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -22,9 +23,10 @@ use super::watch::{ORDER, Watched};
 use super::world::{Rates, Wall, Wire, World};
 use crate::rng::Rng;
 
+/// The versions are the same, but that their calls go to different places.
 const ORDER_SAGA: &str = r#"
 saga: order
-version: 1
+version: VERSION
 on:
   - event: order.placed.v1
     key: ${ $event.data.orderId }
@@ -40,17 +42,17 @@ lock: customer/${ $input.customer }
 steps:
   - id: reserve
     call: svc
-    with: { method: POST, path: /reserve }
-    compensate: { with: { method: DELETE, path: /reserve } }
+    with: { method: POST, path: /vVERSION/reserve }
+    compensate: { with: { method: DELETE, path: /vVERSION/reserve } }
   - id: rest
     wait: 90s
   - id: charge
     call: svc
-    with: { method: POST, path: /charge }
-    compensate: { with: { method: DELETE, path: /charge } }
+    with: { method: POST, path: /vVERSION/charge }
+    compensate: { with: { method: DELETE, path: /vVERSION/charge } }
   - id: ship
     call: svc
-    with: { method: POST, path: /ship }
+    with: { method: POST, path: /vVERSION/ship }
     retry: { attempts: forever, delay: 500ms, factor: 2, max_delay: 5s, jitter: none }
     pivot: true
   - id: tell
@@ -116,20 +118,24 @@ impl EventSchemas for Schemas {
     }
 }
 
-fn definitions() -> &'static [Arc<SagaDefinition>; 2] {
-    static LOADED: OnceLock<[Arc<SagaDefinition>; 2]> = OnceLock::new();
-    LOADED.get_or_init(|| {
-        [("order.yaml", ORDER_SAGA), ("audit.yaml", AUDIT_SAGA)].map(|(file, text)| {
-            match definition::reload(file, text) {
+/// What lies in the saga directory: the order saga in its first or its second version, and the audit's.
+fn definitions(upgraded: bool) -> [Arc<SagaDefinition>; 2] {
+    static LOADED: OnceLock<[Arc<SagaDefinition>; 3]> = OnceLock::new();
+    let [first, second, audit] = LOADED.get_or_init(|| {
+        let order = |version: &str| ORDER_SAGA.replace("VERSION", version);
+        [("order.yaml", order("1")), ("order.yaml", order("2")), ("audit.yaml", AUDIT_SAGA.to_owned())].map(
+            |(file, text)| match definition::reload(file, &text) {
                 Ok(definition) => Arc::new(definition),
                 Err(found) => panic!("{file}: {:?}", found.iter().map(|one| &one.message).collect::<Vec<_>>()),
-            }
-        })
-    })
+            },
+        )
+    });
+    [Arc::clone(if upgraded { second } else { first }), Arc::clone(audit)]
 }
 
 async fn begin(world: &Arc<World>, recovered: Recovered) -> Handle {
-    let entries = definitions().iter().map(|definition| Entry { definition: Arc::clone(definition), input: None });
+    let upgraded = world.life.load(Ordering::Relaxed) >= world.upgraded_in;
+    let entries = definitions(upgraded).into_iter().map(|definition| Entry { definition, input: None });
     let parts = Parts {
         catalogue: Catalogue::new(entries.collect()).unwrap(),
         schemas: Arc::new(Schemas),
@@ -195,7 +201,9 @@ pub fn tell(seed: u64) -> (Vec<String>, BTreeMap<&'static str, u64>) {
         jumps_back: rate(2) == 1,
     };
     let lives = 1 + rng.below(5);
-    let world = World::new(rng, rates);
+    // In its first life it is there from the beginning, behind the last one never.
+    let upgraded_in = 1 + rng.below(lives + 2);
+    let world = World::new(rng, rates, upgraded_in);
     let promised = Arc::new(Mutex::new(Promised::default()));
     let mut recovered = Recovered::default();
     for life in 0..=lives {

@@ -40,6 +40,8 @@ pub struct Rates {
 pub struct World {
     pub rng: Mutex<Rng>,
     pub rates: Rates,
+    /// The life from which on the order saga has its second version.
+    pub upgraded_in: u64,
     pub services: Mutex<Services>,
     /// The present life's.
     pub journal: Mutex<MemoryJournal>,
@@ -57,10 +59,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl World {
-    pub fn new(rng: Rng, rates: Rates) -> Arc<Self> {
+    pub fn new(rng: Rng, rates: Rates, upgraded_in: u64) -> Arc<Self> {
         Arc::new(Self {
             rng: Mutex::new(rng),
             rates,
+            upgraded_in,
             services: Mutex::default(),
             journal: Mutex::new(MemoryJournal::new()),
             bus: MemoryBus::new(),
@@ -81,7 +84,11 @@ impl World {
     }
 
     pub fn count(&self, what: &'static str) {
-        *lock(&self.figures).entry(what).or_default() += 1;
+        self.counts(what, 1);
+    }
+
+    pub fn counts(&self, what: &'static str, times: usize) {
+        *lock(&self.figures).entry(what).or_default() += times as u64;
     }
 
     pub fn journal(&self) -> MemoryJournal {
@@ -160,6 +167,7 @@ impl Wire {
             run: headers.run.clone(),
             step: headers.step.clone(),
             direction: headers.direction,
+            target: call.request.target.clone(),
             key,
             trace: headers.trace.trace_id.to_string(),
             correlation: headers.correlation_id.clone(),
