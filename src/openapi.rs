@@ -26,8 +26,46 @@ struct Operation {
     method: String,
     /// As the document writes it: `/charges/{id}`.
     path: String,
+    /// `operationId`
+    id: Option<String>,
+    parameters: Vec<Parameter>,
+    body: Option<RequestBody>,
     /// The schema of each answer by its status (`200`, `2XX`, `default`); none where it is not said, or no JSON.
     answers: Vec<(String, Option<Value>)>,
+}
+
+/// A parameter of an operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parameter {
+    pub name: String,
+    pub place: ParameterPlace,
+    pub required: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ParameterPlace {
+    Path,
+    Query,
+    Header,
+    Cookie,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct RequestBody {
+    required: bool,
+    /// None where it is not said, or no JSON.
+    schema: Option<Value>,
+}
+
+/// How an operation is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Described<'d> {
+    pub method: &'d str,
+    /// `/charges/{id}`
+    pub path: &'d str,
+    pub parameters: &'d [Parameter],
+    /// None where it has no body; whether there must be one, and what fits.
+    pub body: Option<(bool, Option<Payload>)>,
 }
 
 impl fmt::Debug for OpenApi {
@@ -68,11 +106,29 @@ impl OpenApi {
                 if !["get", "put", "post", "delete", "options", "head", "patch"].contains(&method.as_str()) {
                     continue; // `parameters`, `summary`, …
                 }
+                let own = operation.get("parameters").and_then(Value::as_array);
+                let shared = item.and_then(|item| item.get("parameters")).and_then(Value::as_array);
+                let mut parameters: Vec<Parameter> = Vec::new();
+                // The operation's own stand before those of its path.
+                for one in own.into_iter().chain(shared).flatten() {
+                    if let Some(one) = resolved(&document, one).and_then(parameter)
+                        && !parameters.iter().any(|known| (&known.name, known.place) == (&one.name, one.place))
+                    {
+                        parameters.push(one);
+                    }
+                }
+                let body = operation.get("requestBody").and_then(|body| resolved(&document, body));
                 let answers = operation.get("responses").and_then(Value::as_object).into_iter().flatten();
                 let answers = answers.map(|(status, answer)| (status.to_ascii_uppercase(), schema(&document, answer)));
                 operations.push(Operation {
                     method: method.to_ascii_uppercase(),
                     path: path.clone(),
+                    id: operation.get("operationId").and_then(Value::as_str).map(str::to_owned),
+                    parameters,
+                    body: body.map(|body| RequestBody {
+                        required: body.get("required").and_then(Value::as_bool).unwrap_or(false),
+                        schema: schema(&document, body),
+                    }),
                     answers: answers.collect(),
                 });
             }
@@ -97,6 +153,25 @@ impl OpenApi {
         };
         let success = |status: &str| status.starts_with('2');
         Answers::Known { success: self.either(found, success), any: self.either(found, |_| true) }
+    }
+
+    /// Finds an operation by its id.
+    ///
+    /// # Errors
+    /// The id that is nearest, where there is one.
+    pub fn operation(&self, id: &str) -> Result<Described<'_>, Option<&str>> {
+        let ids = || self.operations.iter().filter_map(|one| one.id.as_deref());
+        let found = self.operations.iter().find(|one| one.id.as_deref() == Some(id));
+        let found = found.ok_or_else(|| crate::expression::suggest(id, ids()))?;
+        let body = found.body.as_ref().map(|body| {
+            let schema = body.schema.as_ref().and_then(Value::as_object).map(|schema| {
+                let mut root = schema.clone();
+                root.insert("components".to_owned(), self.components.clone());
+                Payload::of(&Value::Object(root))
+            });
+            (body.required, schema)
+        });
+        Ok(Described { method: &found.method, path: &found.path, parameters: &found.parameters, body })
     }
 
     /// Returns a schema that each of the answers fits; none when one of them is not known.
@@ -139,6 +214,18 @@ fn is_like(described: &str, path: &str) -> bool {
     }
 }
 
+fn parameter(of: &Value) -> Option<Parameter> {
+    let place = match of.get("in")?.as_str()? {
+        "path" => ParameterPlace::Path,
+        "query" => ParameterPlace::Query,
+        "header" => ParameterPlace::Header,
+        "cookie" => ParameterPlace::Cookie,
+        _ => return None,
+    };
+    let required = place == ParameterPlace::Path || of.get("required").and_then(Value::as_bool).unwrap_or(false);
+    Some(Parameter { name: of.get("name")?.as_str()?.to_owned(), place, required })
+}
+
 /// Follows `$ref` inside the document.
 fn resolved<'d>(document: &'d Value, mut at: &'d Value) -> Option<&'d Value> {
     for _ in 0..REFERENCES_MAX {
@@ -150,7 +237,7 @@ fn resolved<'d>(document: &'d Value, mut at: &'d Value) -> Option<&'d Value> {
     None
 }
 
-/// Returns the schema of an answer; none where it has another type than JSON.
+/// Returns the schema of an answer or of a request's body; none where it has another type than JSON.
 fn schema(document: &Value, answer: &Value) -> Option<Value> {
     let content = resolved(document, answer)?.get("content")?.as_object()?;
     let is_json = |kind: &str| {

@@ -18,6 +18,7 @@ pub const CONNECT_TIMEOUT: Span = Span::from_secs(5);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
     pub url: ServiceUrl,
+    pub protocol: Protocol,
     /// One attempt; none: the saga file's defaults.
     pub timeout: Option<Span>,
     pub connect_timeout: Span,
@@ -41,6 +42,7 @@ impl Service {
     #[must_use]
     pub fn at(url: ServiceUrl) -> Self {
         Self {
+            protocol: url.protocol(),
             url,
             timeout: None,
             connect_timeout: CONNECT_TIMEOUT,
@@ -61,6 +63,29 @@ impl Service {
     pub fn limits(&self) -> Limits {
         let concurrency = self.concurrency.unwrap_or(self.sockets_max).min(self.sockets_max);
         Limits { circuit: self.circuit, rate: self.rate, concurrency }
+    }
+}
+
+/// How a service is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    #[default]
+    Http,
+    /// Documents posted over http, answered with `data` and `errors`.
+    Graphql,
+    /// Request and reply over NATS.
+    Nats,
+}
+
+impl Protocol {
+    /// Returns the word of configuration and messages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Graphql => "graphql",
+            Self::Nats => "nats",
+        }
     }
 }
 
@@ -89,7 +114,7 @@ pub enum Auth {
     },
 }
 
-/// An absolute `http` or `https` address without user, query and fragment.
+/// An absolute `http`, `https` or `nats` address without user, query and fragment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceUrl {
     uri: http::Uri,
@@ -116,8 +141,8 @@ impl ServiceUrl {
         let refused = |reason: &str| ServiceUrlError { text: text.to_owned(), reason: reason.to_owned() };
         let uri: http::Uri = text.parse().map_err(|error: http::uri::InvalidUri| refused(&error.to_string()))?;
         match uri.scheme_str() {
-            Some("http" | "https") => {}
-            Some(_) => return Err(refused("its scheme is neither http nor https")),
+            Some("http" | "https" | "nats") => {}
+            Some(_) => return Err(refused("its scheme is none of http, https and nats")),
             None => return Err(refused("it has no scheme")),
         }
         let authority = uri.authority().ok_or_else(|| refused("it has no host"))?;
@@ -138,6 +163,9 @@ impl ServiceUrl {
             return Err(refused("it has a query or fragment"));
         }
         let base = uri.path().trim_end_matches('/').to_owned();
+        if uri.scheme_str() == Some("nats") && !base.is_empty() {
+            return Err(refused("a nats address has no path"));
+        }
         Ok(Self { uri, base })
     }
 
@@ -145,12 +173,18 @@ impl ServiceUrl {
     #[must_use]
     pub fn own_link(&self, link: &str) -> Option<String> {
         let uri: http::Uri = link.parse().ok()?;
-        let port = |uri: &http::Uri| uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+        let port = |uri: &http::Uri| uri.port_u16().unwrap_or_else(|| scheme_port(uri));
         let same = uri.scheme_str()? == self.uri.scheme_str()?
             && uri.host()?.eq_ignore_ascii_case(self.uri.host()?)
             && port(&uri) == port(&self.uri)
             && !uri.authority()?.as_str().contains('@');
         same.then(|| uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned())
+    }
+
+    /// Returns the protocol that the scheme stands for, where nothing else is said.
+    #[must_use]
+    pub fn protocol(&self) -> Protocol {
+        if self.uri.scheme_str() == Some("nats") { Protocol::Nats } else { Protocol::Http }
     }
 
     /// True for https.
@@ -169,7 +203,7 @@ impl ServiceUrl {
     /// Returns the port, the scheme's own when none is written.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.uri.port_u16().unwrap_or(if self.is_https() { 443 } else { 80 })
+        self.uri.port_u16().unwrap_or_else(|| scheme_port(&self.uri))
     }
 
     /// Returns host and port as written: the `Host` header.
@@ -185,9 +219,17 @@ impl ServiceUrl {
     }
 }
 
+fn scheme_port(uri: &http::Uri) -> u16 {
+    match uri.scheme_str() {
+        Some("https") => 443,
+        Some("nats") => 4222,
+        _ => 80,
+    }
+}
+
 impl std::fmt::Display for ServiceUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}://{}{}", if self.is_https() { "https" } else { "http" }, self.authority(), self.base)
+        write!(f, "{}://{}{}", self.uri.scheme_str().unwrap_or("http"), self.authority(), self.base)
     }
 }
 
@@ -202,6 +244,8 @@ mod tests {
             ("own path", "https://pay.example.com/v1/", Some(("pay.example.com", 443, "/v1"))),
             ("IPv6", "http://[::1]:80", Some(("::1", 80, ""))),
             ("IPv6, no port", "http://[::1]", Some(("::1", 80, ""))),
+            ("nats", "nats://127.0.0.1", Some(("127.0.0.1", 4222, ""))),
+            ("nats with a path", "nats://127.0.0.1/a", None),
             ("no scheme", "pay.example.com", None),
             ("other scheme", "ftp://pay.example.com", None),
             ("password", "http://user:hunter2@pay", None),

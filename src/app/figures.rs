@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::connector::http::HttpConnector;
+use crate::connector::Services;
 use crate::coordinator::Handle;
 use crate::events::Events;
 use crate::resilience::CircuitState;
@@ -20,7 +20,7 @@ const PAGE_BYTES: u64 = 4_096;
 
 /// What figures are carried from.
 pub struct Sources {
-    pub connector: HttpConnector,
+    pub connector: Services,
     pub events: Events,
     /// The journal's directory.
     pub journal: PathBuf,
@@ -56,7 +56,7 @@ pub async fn push(handle: Handle, metrics: Arc<Metrics>, pusher: Pusher, every: 
 }
 
 /// Calls and circuits by service.
-fn calls(connector: &HttpConnector, metrics: &Metrics) {
+fn calls(connector: &Services, metrics: &Metrics) {
     for figures in connector.figures() {
         let service = figures.service.as_str();
         metrics.call_wait.with(&[service]).at_least_ms(figures.waited_ms);
@@ -137,7 +137,7 @@ mod tests {
         service.circuit = Some(CircuitPolicy { failures: 1, window: Span(1_000), open: Span(1_000) });
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let _entered = runtime.enter();
-        let connector = HttpConnector::new([(ServiceName::parse("pay").unwrap(), service)]).unwrap();
+        let connector = Services::new([(ServiceName::parse("pay").unwrap(), service)]).unwrap();
         let metrics = Metrics::default();
         calls(&connector, &metrics);
         disk(Path::new("."), 7, &metrics);

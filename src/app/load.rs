@@ -9,7 +9,8 @@ use super::finding::{DEFINED_TWICE, Finding, SERVICE_CLASH};
 use crate::config::Config;
 use crate::coordinator::{Catalogue, Entry, EventSchemas, InputCheck, Refusal, Violations};
 use crate::definition::{
-    self, Diagnostic, Environment, InputSchema, SagaDefinition, SchemaCatalogue, ServiceInfo, Severity, Style,
+    self, Diagnostic, Environment, InlineService, InputSchema, SagaDefinition, SchemaCatalogue, ServiceInfo, Severity,
+    Style,
 };
 use crate::id::{EventType, ServiceName};
 use crate::payload::Payload;
@@ -228,7 +229,7 @@ fn with_inline(
             }
             match ServiceUrl::parse(&inline.url) {
                 Ok(url) => {
-                    let service = Service { timeout: inline.timeout, ..Service::at(url) };
+                    let service = inline_service(url, inline);
                     services.entry(name.clone()).or_insert(service);
                     owners.insert(name, definition);
                 }
@@ -280,8 +281,12 @@ pub fn timeouts(services: &BTreeMap<ServiceName, Service>) -> BTreeMap<ServiceNa
     services.iter().map(|(name, service)| (name.clone(), info(service))).collect()
 }
 
+fn inline_service(url: ServiceUrl, inline: &InlineService) -> Service {
+    Service { timeout: inline.timeout, protocol: inline.protocol, ..Service::at(url) }
+}
+
 fn info(service: &Service) -> ServiceInfo {
-    ServiceInfo { timeout: service.timeout, openapi: service.openapi.clone() }
+    ServiceInfo { timeout: service.timeout, protocol: service.protocol, openapi: service.openapi.clone() }
 }
 
 /// Returns the services that only stored definitions of open runs still name.
@@ -294,7 +299,7 @@ pub fn stored_services<'a>(
         let Ok(definition) = definition::reload("(journal)", source) else { continue };
         for (name, inline) in definition.services {
             if let (false, Ok(url)) = (services.contains_key(&name), ServiceUrl::parse(&inline.url)) {
-                more.insert(name, Service { timeout: inline.timeout, ..Service::at(url) });
+                more.insert(name, inline_service(url, &inline));
             }
         }
     }

@@ -32,6 +32,7 @@ use self::signals::Signals;
 use crate::api::Loading;
 use crate::bus::{self, Bus, JetStreamBus};
 use crate::config::Config;
+use crate::connector::Services;
 use crate::connector::http::HttpConnector;
 use crate::coordinator::{EventSchemas, Handle, HeldKeys, Links, Parts, SystemClock};
 use crate::events::{self, Events};
@@ -72,7 +73,7 @@ pub enum Error {
     #[error("cannot open the journal: {0}")]
     Journal(#[from] journal::Error),
     #[error("cannot set up the calls to services: {0}")]
-    Connector(#[from] crate::connector::http::Error),
+    Connector(#[from] crate::connector::Error),
     #[error(transparent)]
     Startup(#[from] crate::coordinator::StartupError),
     #[error("cannot listen to signals: {0}")]
@@ -157,7 +158,7 @@ pub async fn run(plan: Plan) -> Result<(), Error> {
     let stop = CancellationToken::new();
     let (events, links) = event_side(&config, &bus, Arc::clone(&schemas) as Arc<dyn EventSchemas>, &stop)?;
     let services = loaded.services.clone();
-    let connector = HttpConnector::new(services.clone())?;
+    let connector = Services::new(services.clone())?;
     let runs_on = RunsOn { schemas: Arc::clone(&schemas), connector: connector.clone(), bus: bus.clone() };
     let metrics: Arc<telemetry::metrics::Metrics> = Arc::default();
     let handle = coordinate(&config, loaded, (journal, recovered), runs_on, (&telemetry, &metrics), links)
@@ -273,7 +274,7 @@ fn loading(reload: &Arc<Reload>) -> Loading {
 /// What a coordinator works with, and what a reload changes.
 struct RunsOn {
     schemas: Arc<Schemas>,
-    connector: HttpConnector,
+    connector: Services,
     bus: Arc<dyn Bus>,
 }
 

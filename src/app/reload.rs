@@ -10,7 +10,7 @@ use super::finding::Finding;
 use super::load::{self, Schemas, Sources};
 use crate::api::{Mistake, Reloaded};
 use crate::config::Config;
-use crate::connector::http::HttpConnector;
+use crate::connector::Services;
 use crate::coordinator::Handle;
 use crate::id::ServiceName;
 use crate::service::Service;
@@ -32,7 +32,7 @@ pub struct Reload {
     /// Held while one reload is at work.
     pub current: Mutex<Current>,
     pub schemas: Arc<Schemas>,
-    pub connector: HttpConnector,
+    pub connector: Services,
     pub handle: Handle,
 }
 
@@ -83,7 +83,7 @@ impl Reload {
         let loaded = load::load(Some(&config), &self.sources)?;
         let refused = |what: String| vec![Finding::of_file("reload", super::finding::UNREADABLE, what, None)];
         // What can be refused comes first: a service whose certificates do not read, for example.
-        HttpConnector::new(loaded.services.clone()).map_err(|error| refused(error.to_string()))?;
+        Services::new(loaded.services.clone()).map_err(|error| refused(error.to_string()))?;
         let sagas =
             loaded.catalogue.all().map(|entry| format!("{} v{}", entry.definition.name, entry.definition.version));
         let reloaded = Reloaded {

@@ -11,11 +11,12 @@ use super::yaml::{Entry, Node};
 use crate::id::ServiceName;
 use crate::openapi::OpenApi;
 use crate::resilience::{CircuitPolicy, RatePolicy};
-use crate::service::{Auth, Network, Service, ServiceUrl};
+use crate::service::{Auth, Network, Protocol, Service, ServiceUrl};
 use crate::time::Span;
 
-pub(super) const KEYS: [&str; 11] = [
+pub(super) const KEYS: [&str; 12] = [
     "url",
+    "protocol",
     "timeout",
     "connect_timeout",
     "circuit",
@@ -28,7 +29,7 @@ pub(super) const KEYS: [&str; 11] = [
     "openapi",
 ];
 /// Keys of the language that this version does not serve.
-const LATER: [&str; 2] = ["protocol", "descriptor"];
+const LATER: [&str; 1] = ["descriptor"];
 /// Sockets a process may have, 1,024 by default on many systems, are shared by all services.
 const SOCKETS_MAX_MAX: u64 = 10_000;
 /// An answer is held in memory and in the journal.
@@ -60,6 +61,16 @@ fn service(reader: &mut Reader<'_>, outside: &dyn Outside, entry: &Entry) -> Opt
         reader.note(&entry.place, SHAPE, format!("`{path}` has no `url`"), "add `url: http://…`");
     }
     let mut service = Service::at(url.and_then(|(path, node)| address(reader, &node, &path))?);
+    if let Some((path, node)) = fields.take("protocol") {
+        let words = [("http", Protocol::Http), ("graphql", Protocol::Graphql), ("nats", Protocol::Nats)];
+        let protocol = reader.word_of(&node, &path, &words)?;
+        if (protocol == Protocol::Nats) != (service.protocol == Protocol::Nats) {
+            let message = format!("`{path}` is {}, and the address is {}", protocol.as_str(), service.url);
+            reader.note(&node.place, VALUE, message, "leave `protocol` out, or correct the address");
+            return None;
+        }
+        service.protocol = protocol;
+    }
     if let Some((path, node)) = fields.take("timeout") {
         service.timeout = duration(reader, &node, &path);
     }
@@ -94,14 +105,25 @@ fn service(reader: &mut Reader<'_>, outside: &dyn Outside, entry: &Entry) -> Opt
     Some(service)
 }
 
-pub(super) fn address(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<ServiceUrl> {
+/// Reads an address of something that is spoken to over http alone.
+pub(super) fn http_address(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<ServiceUrl> {
+    let url = address(reader, node, path)?;
+    if url.protocol() == Protocol::Nats {
+        let message = format!("`{path}`: {url} is no http address");
+        reader.note(&node.place, VALUE, message, "write for example https://billing.example.com/hooks");
+        return None;
+    }
+    Some(url)
+}
+
+fn address(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<ServiceUrl> {
     let text = reader.text_of(node, path)?;
     let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme).to_owned();
     match ServiceUrl::parse(&text) {
         Ok(url) => Some(url),
-        Err(_) if matches!(scheme.as_str(), "grpc" | "grpcs" | "nats") => {
+        Err(_) if matches!(scheme.as_str(), "grpc" | "grpcs") => {
             let message = format!("services over {scheme} are not served by this version");
-            reader.note(&node.place, UNSUPPORTED, message, "write an http or https address");
+            reader.note(&node.place, UNSUPPORTED, message, "write an http, https or nats address");
             None
         }
         Err(error) => {

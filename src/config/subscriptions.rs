@@ -6,7 +6,7 @@ use super::LATER_EVENTS;
 use super::diagnostic::VALUE;
 use super::outside::Outside;
 use super::reader::{Reader, joined};
-use super::services::{Fields, address, certificates, duration, whole};
+use super::services::{Fields, certificates, duration, http_address, whole};
 use super::yaml::Entry;
 use crate::config::LaterEvents;
 use crate::id::{EventType, ServiceName};
@@ -76,7 +76,8 @@ fn subscription(reader: &mut Reader<'_>, outside: &dyn Outside, entry: &Entry) -
     let mut fields = Fields::of(reader, &entry.node, &path, &KEYS);
     let url = fields.needed(reader, entry, "url");
     let secret = fields.needed(reader, entry, "secret");
-    let url = url.and_then(|(path, node)| address(reader, &node, &path).map(|url| (url, reader.text_of(&node, &path))));
+    let url =
+        url.and_then(|(path, node)| http_address(reader, &node, &path).map(|url| (url, reader.text_of(&node, &path))));
     let mut keys = Vec::new();
     for (path, node) in secret.into_iter().chain(fields.take("secret_before")) {
         let secret = reader.secret_of(&node, &path);

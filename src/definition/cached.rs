@@ -11,7 +11,7 @@ impl Loader<'_> {
     pub(super) fn cache_rules(&mut self, tree: &Node) {
         for (index, step) in self.steps.iter().enumerate() {
             let harmless = match &step.action {
-                Action::Call(call) => matches!(call.method.as_str(), "GET" | "HEAD"),
+                Action::Call(call) => call.reads,
                 Action::Poll(_)
                 | Action::Emit(_)
                 | Action::Set(_)

@@ -1,4 +1,4 @@
-//! A call over http and everything that belongs to one: `with`, `classify`, `on_unknown`, `compensate`,
+//! A call, the http `with`, and everything that belongs to one: `with`, `classify`, `on_unknown`, `compensate`,
 //! `idempotency`; and `emit`.
 
 use super::diagnostic::Finding;
@@ -9,6 +9,7 @@ use super::yaml::{Node, Yaml};
 use crate::expression::{Root, TextTemplate};
 use crate::id::{EventType, ServiceName};
 use crate::openapi::{Answers, UNKNOWN};
+use crate::service::Protocol;
 use crate::time::Span;
 
 /// What a step's expressions may name, going forward.
@@ -34,8 +35,35 @@ const OWN_HEADERS: &[&str] = &[
     "upgrade",
 ];
 /// What other protocols have in `with`.
-const WITH_LATER: &[&str] =
-    &["operation", "parameters", "message", "metadata", "variables", "action", "subject", "data"];
+pub(super) const WITH_LATER: &[&str] = &["message", "metadata", "action"];
+
+/// Whose `with` it is.
+#[derive(Clone, Copy)]
+enum Form {
+    Http,
+    /// Http, by the operation's id in an OpenAPI document.
+    Operation,
+    Graphql,
+    Nats,
+}
+
+impl Form {
+    fn protocol(self) -> Protocol {
+        match self {
+            Self::Http | Self::Operation => Protocol::Http,
+            Self::Graphql => Protocol::Graphql,
+            Self::Nats => Protocol::Nats,
+        }
+    }
+}
+
+/// A `with`, and where it stands.
+pub(super) struct Placement<'a> {
+    pub service: ServiceName,
+    pub with: &'a Node,
+    pub roots: &'a [Root],
+    pub at: At,
+}
 
 impl Loader<'_> {
     /// Reads `call` and `with`. `own` is the step's service, the default inside `check` and
@@ -58,6 +86,62 @@ impl Loader<'_> {
             }
         };
         let with = self.reader.required(map, what, "with", "write `with: { method: POST, path: /… }`")?;
+        let form = self.with_form(with, service.as_ref())?;
+        let place = Placement { service: service?, with, roots, at };
+        match form {
+            Form::Http => self.http(&place),
+            Form::Operation => self.operation(&place),
+            Form::Graphql => self.graphql(&place),
+            Form::Nats => self.nats(&place),
+        }
+    }
+
+    /// Finds out which protocol's `with` this is, by what stands in it: a stored file must mean the same
+    /// whatever the configuration says by then. When a file is loaded, it must be the service's.
+    fn with_form(&mut self, with: &Node, service: Option<&ServiceName>) -> Option<Form> {
+        let Yaml::Mapping(entries) = &with.value else {
+            self.reader.shape(with, "a mapping");
+            return None;
+        };
+        let has = |key: &str| entries.iter().any(|entry| entry.key == key);
+        let form = if has("method") || has("path") {
+            Form::Http
+        } else if has("subject") || has("data") {
+            Form::Nats
+        } else if has("query") || has("variables") {
+            Form::Graphql
+        } else if has("operation") || has("parameters") {
+            Form::Operation
+        } else {
+            match service.and_then(|service| self.protocol(service)) {
+                Some(Protocol::Graphql) => Form::Graphql,
+                Some(Protocol::Nats) => Form::Nats,
+                Some(Protocol::Http) | None => Form::Http,
+            }
+        };
+        let spoken = service.and_then(|service| Some((service, self.protocol(service)?)));
+        if let Some((service, spoken)) = spoken
+            && spoken != form.protocol()
+        {
+            let message = format!(
+                "the service `{service}` speaks {}, and this is a call over {}",
+                spoken.as_str(),
+                form.protocol().as_str()
+            );
+            let help = match spoken {
+                Protocol::Http => "write `with: { method, path, … }`, or say `protocol` at the service",
+                Protocol::Graphql => "write `with: { query, variables }`",
+                Protocol::Nats => "write `with: { subject, data }`",
+            };
+            self.reader.find(Finding::new("S027", self.reader.first_line(&with.span), message).help(help));
+            return None;
+        }
+        Some(form)
+    }
+
+    fn http(&mut self, place: &Placement<'_>) -> Option<CallTemplate> {
+        let Placement { service, with, roots, at } = place;
+        let (roots, at) = (*roots, *at);
         let with = self.reader.mapping(with, "`with`", &["method", "path", "query", "headers", "body"], WITH_LATER)?;
         let method = self.reader.required(with, "`with`", "method", "write GET, POST, PUT, PATCH or DELETE");
         let method = method.and_then(|node| self.method(node));
@@ -81,8 +165,17 @@ impl Loader<'_> {
             }
             None => None,
         };
-        let call =
-            CallTemplate { service: service?, method: method?, path: path?, query: query?, headers: headers?, body };
+        let method = method?;
+        let call = CallTemplate {
+            service: service.clone(),
+            protocol: Protocol::Http,
+            reads: matches!(method.as_str(), "GET" | "HEAD"),
+            method,
+            path: path?,
+            query: query?,
+            headers: headers?,
+            body,
+        };
         if let Some(node) = with.get("path") {
             self.check_operation(&call, node);
         }
@@ -189,7 +282,7 @@ impl Loader<'_> {
         Some(out)
     }
 
-    fn headers(&mut self, node: &Node, roots: &[Root], at: At) -> Option<Vec<(String, TextTemplate)>> {
+    pub(super) fn headers(&mut self, node: &Node, roots: &[Root], at: At) -> Option<Vec<(String, TextTemplate)>> {
         let Yaml::Mapping(entries) = &node.value else {
             self.reader.mapping(node, "`headers`", &[], &[]);
             return None;

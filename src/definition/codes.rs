@@ -94,6 +94,21 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "A call that the service's OpenAPI document does not have (a warning).",
         "Correct the method or the path, or give the service its present document: `openapi` in backstitch.yaml.",
     ),
+    (
+        "S027",
+        "A `with`, or a key beside it, of another protocol than the service's.",
+        "Write the `with` of the service's protocol, or correct `protocol` at the service.",
+    ),
+    (
+        "S028",
+        "A GraphQL document that cannot be read, an operation that it does not have, or variables that do not fit it.",
+        "Correct the place shown; values go into `variables`.",
+    ),
+    (
+        "S029",
+        "An operation or a parameter that the service's OpenAPI document does not have, or one that is missing.",
+        "Correct it, or give the service its present document: `openapi` in backstitch.yaml.",
+    ),
     ("S030", "An expression names a step that does not exist.", "Correct the id."),
     (
         "S031",
@@ -161,7 +176,7 @@ pub const CODES: &[(&str, &str, &str)] = &[
     ),
     (
         "S050",
-        "A path or query parameter that cannot be sent, or a path in `where` that no event has.",
+        "A path, query parameter or subject that cannot be sent, or a path in `where` that no event has.",
         "A path begins with a literal `/`; the host is the service's. An expression is written `${ … }` and fills one segment or query value.",
     ),
     ("S051", "A header that cannot be sent, or is the engine's own.", "Rename or remove it."),

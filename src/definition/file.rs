@@ -20,7 +20,7 @@ use crate::expression::{Root, suggest};
 use crate::id::{EventType, Fingerprint, SagaName, ServiceName};
 use crate::openapi::OpenApi;
 use crate::schema::Schema;
-use crate::service::ServiceUrl;
+use crate::service::{Protocol, ServiceUrl};
 use crate::time::Span;
 
 const TOP: &[&str] = &[
@@ -157,6 +157,7 @@ impl Loader<'_> {
         let finally = map.get("finally").map_or_else(Finally::default, |node| self.finally(node));
         self.read_rules();
         if self.outside == Outside::Known {
+            self.protocol_rules(tree);
             self.cache_rules(tree);
             self.type_rules(tree, input_schema.as_ref());
         }
@@ -214,18 +215,10 @@ impl Loader<'_> {
                 let help = "rename one of them; a name means one service";
                 self.reader.find(Finding::new("S022", entry.key_span.clone(), message).help(help));
             }
-            const LATER: &[&str] = &[
-                "circuit",
-                "rate_limit",
-                "auth",
-                "protocol",
-                "network",
-                "openapi",
-                "descriptor",
-                "connect_timeout",
-                "ca",
-            ];
-            let Some(map) = self.reader.mapping(&entry.value, "a service in a saga file", &["url", "timeout"], LATER)
+            const LATER: &[&str] =
+                &["circuit", "rate_limit", "auth", "network", "openapi", "descriptor", "connect_timeout", "ca"];
+            let Some(map) =
+                self.reader.mapping(&entry.value, "a service in a saga file", &["url", "timeout", "protocol"], LATER)
             else {
                 continue;
             };
@@ -235,9 +228,24 @@ impl Loader<'_> {
                     .parsed(node, "a service's url", "S023", |text| ServiceUrl::parse(text).map(|_| text.to_owned()))
             });
             let timeout = map.get("timeout").and_then(|node| self.reader.duration(node, "`timeout`"));
+            let meant =
+                url.as_ref().and_then(|url| ServiceUrl::parse(url).ok()).map_or(Protocol::Http, |url| url.protocol());
+            let protocol = map.get("protocol").and_then(|node| self.protocol_of(node, meant)).unwrap_or(meant);
             // A service with a bad address is still a known name: one mistake, one diagnostic.
-            self.services.insert(name, InlineService { url: url.unwrap_or_default(), timeout });
+            self.services.insert(name, InlineService { url: url.unwrap_or_default(), timeout, protocol });
         }
+    }
+
+    /// Reads the protocol of a service whose address means one already.
+    fn protocol_of(&mut self, node: &Node, meant: Protocol) -> Option<Protocol> {
+        let words = [("http", Protocol::Http), ("graphql", Protocol::Graphql), ("nats", Protocol::Nats)];
+        let protocol = self.reader.word(node, "`protocol`", &words)?;
+        if (protocol == Protocol::Nats) != (meant == Protocol::Nats) {
+            let message = format!("the address is one of {}, not of {}", meant.as_str(), protocol.as_str());
+            let help = "leave `protocol` out, or correct the address";
+            self.reader.find(Finding::new("S023", node.span.clone(), message).help(help));
+        }
+        Some(protocol)
     }
 
     fn read_defaults(&mut self, node: &Node) {
@@ -358,6 +366,25 @@ impl Loader<'_> {
     pub(super) fn openapi(&self, name: &ServiceName) -> Option<Arc<OpenApi>> {
         let known = self.environment.services.get(name).filter(|_| self.outside == Outside::Known)?;
         known.openapi.clone()
+    }
+
+    /// Returns how a service is spoken to; none where that is not known any more.
+    pub(super) fn protocol(&self, name: &ServiceName) -> Option<Protocol> {
+        match self.services.get(name) {
+            Some(inline) => Some(inline.protocol),
+            None if self.outside == Outside::Any => None,
+            None => self.environment.services.get(name).map(|info| info.protocol),
+        }
+    }
+
+    /// Returns the document that says what the operations of a run in flight are, or of a file that is loaded.
+    pub(super) fn operations(&self, name: &ServiceName) -> Option<Arc<OpenApi>> {
+        self.environment.services.get(name)?.openapi.clone()
+    }
+
+    /// True for the stored definition of a run in flight.
+    pub(super) fn is_stored(&self) -> bool {
+        self.outside == Outside::Any
     }
 
     pub(super) fn service_timeout(&self, name: &ServiceName) -> Option<Span> {

@@ -11,14 +11,17 @@ mod format;
 #[cfg(test)]
 mod fuzz;
 pub mod graph;
+mod graphql;
 mod kinds;
 pub mod language;
 mod locate;
 pub mod model;
 mod nested;
+mod operation;
 mod outcome;
 mod point;
 mod policy;
+mod protocols;
 mod reader;
 #[cfg(test)]
 mod robust;
@@ -27,6 +30,7 @@ mod rules;
 pub mod schedule;
 mod scheduled;
 mod step;
+mod subject;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -47,6 +51,7 @@ pub use yaml::{DEPTH_MAX, FILE_BYTES_MAX, NODES_MAX};
 use crate::id::{EventType, ServiceName};
 use crate::openapi::OpenApi;
 use crate::payload::Payload;
+use crate::service::Protocol;
 use crate::time::Span;
 
 /// What a file may name that is defined elsewhere.
@@ -61,6 +66,7 @@ pub struct Environment<'a> {
 pub struct ServiceInfo {
     /// One attempt, unless the step says otherwise.
     pub timeout: Option<Span>,
+    pub protocol: Protocol,
     /// What it says of its answers.
     pub openapi: Option<Arc<OpenApi>>,
 }

@@ -8,6 +8,7 @@ use crate::expression::{Expression, Template, TextTemplate};
 use crate::id::{EventType, Fingerprint, SagaName, ServiceName, StepId};
 use crate::payload::Payload;
 use crate::schema::Schema;
+use crate::service::Protocol;
 use crate::time::Span;
 
 /// Index of a step in [`SagaDefinition::steps`]; stable for a fingerprint.
@@ -153,6 +154,7 @@ pub enum OutputSchema {
 pub struct InlineService {
     pub url: String,
     pub timeout: Option<Span>,
+    pub protocol: Protocol,
 }
 
 #[derive(Debug)]
@@ -232,6 +234,16 @@ impl Action {
         }
     }
 
+    /// Returns the call that it makes, if it makes one.
+    #[must_use]
+    pub const fn call(&self) -> Option<&CallTemplate> {
+        match self {
+            Self::Call(call) => Some(call),
+            Self::Poll(poll) => Some(&poll.call),
+            _ => None,
+        }
+    }
+
     /// True for a step whose work is that of the steps inside it.
     #[must_use]
     pub const fn is_composite(&self) -> bool {
@@ -250,13 +262,17 @@ impl Action {
     }
 }
 
-/// `call` with the http `with`.
+/// `call` with its `with`.
 #[derive(Debug)]
 pub struct CallTemplate {
     pub service: ServiceName,
-    /// `GET`, `POST`, …; GET and HEAD have no effect by default.
+    pub protocol: Protocol,
+    /// `GET`, `POST`, …; `REQUEST` over nats.
     pub method: String,
-    /// Literal text with expressions that fill path segments and query values.
+    /// It has no effect, so there is nothing to undo: GET, HEAD, a graphql query.
+    pub reads: bool,
+    /// Literal text with expressions that fill path segments and query values; over nats the subject, whose tokens
+    /// they fill.
     pub path: TextTemplate,
     /// Appended to the target as `name=value`; values are query-encoded.
     pub query: Vec<(String, TextTemplate)>,

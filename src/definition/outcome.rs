@@ -238,7 +238,7 @@ impl Loader<'_> {
             let template = map.get("as").and_then(|node| self.reader.template(node, WITH_RESULT, at));
             let schema = map.get("schema").and_then(|node| self.output_schema(node));
             if let (Some(shaped), Some(schema)) = (map.get("as"), &schema) {
-                self.reader.shaped.push(Shaped { node: shaped.clone(), schema: schema.source() });
+                self.reader.shaped.push(Shaped { what: "the output", node: shaped.clone(), schema: schema.source() });
             }
             return (template, schema);
         }

@@ -93,6 +93,8 @@ pub(super) enum AnswerTo {
 /// A value that is held against a schema.
 #[derive(Debug, Clone)]
 pub(super) struct Shaped {
+    /// What messages call it.
+    pub what: &'static str,
     pub node: Node,
     pub schema: InputSchema,
 }

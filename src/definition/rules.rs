@@ -48,8 +48,8 @@ impl Loader<'_> {
         }
         let step = &self.steps[index as usize];
         let silent = match &step.action {
-            Action::Call(call) if matches!(call.method.as_str(), "GET" | "HEAD") => Compensate::None,
-            Action::Poll(poll) if matches!(poll.call.method.as_str(), "GET" | "HEAD") => Compensate::None,
+            Action::Call(call) if call.reads => Compensate::None,
+            Action::Poll(poll) if poll.call.reads => Compensate::None,
             Action::Call(_) | Action::Poll(_) => Compensate::Unstated,
             Action::Emit(emit) if emit.reply.is_some() => Compensate::Unstated,
             // A child undoes itself.

@@ -16,7 +16,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new() -> Self {
         let service = |(name, timeout): (&str, Option<u64>)| {
-            let info = ServiceInfo { timeout: timeout.map(Span::from_secs), openapi: None };
+            let info = ServiceInfo { timeout: timeout.map(Span::from_secs), ..ServiceInfo::default() };
             (ServiceName::parse(name).unwrap(), info)
         };
         let schemas = [
@@ -32,6 +32,9 @@ impl World {
         let described = crate::openapi::OpenApi::parse(include_str!("../../tests/diagnostics/ledger.openapi.json"));
         let ledger = ServiceInfo { openapi: Some(std::sync::Arc::new(described.unwrap())), ..ServiceInfo::default() };
         services.insert(ServiceName::parse("ledger").unwrap(), ledger);
+        for (name, protocol) in [("crm", Protocol::Graphql), ("stock", Protocol::Nats)] {
+            services.insert(ServiceName::parse(name).unwrap(), ServiceInfo { protocol, ..ServiceInfo::default() });
+        }
         Self { services, schemas: crate::schema::Registry::load(schemas).unwrap() }
     }
 

@@ -25,7 +25,7 @@ use crate::payload::Payload;
 pub use fence::{TERM_DEPTH_MAX, TOKENS_MAX};
 pub use names::{Allowed, CompileError, Name, Read, Root};
 pub use scan::{BRACKETS_MAX, SOURCE_BYTES_MAX};
-pub use template::{Place, Template, TextTemplate};
+pub use template::{PathPiece, Place, Template, TextTemplate};
 
 use json::Value;
 use program::Stop;

@@ -204,6 +204,15 @@ enum Part {
     Expression(Expression, usize),
 }
 
+/// A piece of a path.
+#[derive(Debug)]
+pub enum PathPiece {
+    /// As it is sent.
+    Literal(String),
+    /// Fills one segment, encoded.
+    Parameter(TextTemplate),
+}
+
 /// The place that a text is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
@@ -215,6 +224,8 @@ pub enum Place {
     Query,
     /// A header's value: no CR, LF, NUL; what HTTP does not allow is an error.
     Header,
+    /// A subject of NATS: the literal parts stay, each expression fills (part of) one token.
+    Subject,
 }
 
 impl TextTemplate {
@@ -241,6 +252,22 @@ impl TextTemplate {
             }
         }
         if errors.is_empty() { Ok(Self { parts }) } else { Err(errors) }
+    }
+
+    /// Joins the pieces of a path whose parameters are texts of their own.
+    #[must_use]
+    pub fn path(pieces: impl IntoIterator<Item = PathPiece>) -> Self {
+        let mut parts = Vec::new();
+        for piece in pieces {
+            match piece {
+                PathPiece::Literal(text) => parts.push(Part::Literal(text)),
+                PathPiece::Parameter(template) => parts.extend(template.parts.into_iter().map(|part| match part {
+                    Part::Literal(text) => Part::Literal(utf8_percent_encode(&text, ESCAPED).to_string()),
+                    expression @ Part::Expression(..) => expression,
+                })),
+            }
+        }
+        Self { parts }
     }
 
     /// Returns the text if there is no expression in it.
@@ -276,7 +303,7 @@ impl TextTemplate {
                     in_query |= place == Place::Path && text.contains('?');
                     match place {
                         Place::Query => out.extend(utf8_percent_encode(text, ESCAPED)),
-                        Place::Plain | Place::Path | Place::Header => out.push_str(text),
+                        Place::Plain | Place::Path | Place::Header | Place::Subject => out.push_str(text),
                     }
                 }
                 Part::Expression(expression, _) => {
@@ -291,6 +318,7 @@ impl TextTemplate {
                                 return Err("it fills a part of a path and is empty".to_owned());
                             }
                             Place::Path | Place::Query => out.extend(utf8_percent_encode(&text, ESCAPED)),
+                            Place::Subject => out.push_str(subject_token(&text)?),
                         }
                         Ok(false)
                     })?;
@@ -306,7 +334,7 @@ impl TextTemplate {
         match place {
             Place::Header => check_header(&out).map_err(|message| self.error(message))?,
             Place::Path => check_path(&out).map_err(|message| self.error(message))?,
-            Place::Plain | Place::Query => {}
+            Place::Plain | Place::Query | Place::Subject => {}
         }
         Ok(Some(out))
     }
@@ -377,6 +405,17 @@ fn check_header(text: &str) -> Result<(), String> {
     match text.chars().find(|c| !matches!(c, ' '..='~' | '\t')) {
         Some(c) => Err(format!("a header's value cannot hold {}", c.escape_default())),
         None => Ok(()),
+    }
+}
+
+/// A value of data names no other subject than the one that is written: it is one token, or a part of one.
+fn subject_token(text: &str) -> Result<&str, String> {
+    let stray =
+        text.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | ':' | '/' | '=' | '+' | '@')));
+    match stray {
+        None if text.is_empty() => Err("it fills a token of a subject and is empty".to_owned()),
+        None => Ok(text),
+        Some(c) => Err(format!("it fills a token of a subject, which cannot hold `{}`", c.escape_debug())),
     }
 }
 

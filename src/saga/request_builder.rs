@@ -6,6 +6,7 @@ use crate::expression::{EvalError, Place, Scope, TextTemplate};
 use crate::payload::Payload;
 use crate::problem::{Problem, kind};
 use crate::request::Request;
+use crate::service::Protocol;
 
 /// The header that carries the key unless the file says otherwise.
 pub const KEY_HEADER: &str = "idempotency-key";
@@ -27,7 +28,8 @@ pub fn text(template: &TextTemplate, scope: &dyn Scope, place: Place) -> Result<
 /// # Errors
 /// [`EvalError`] of the first expression that fails.
 pub fn build(call: &CallTemplate, scope: &dyn Scope) -> Result<Request, EvalError> {
-    let mut target = text(&call.path, scope, Place::Path)?;
+    let place = if call.protocol == Protocol::Nats { Place::Subject } else { Place::Path };
+    let mut target = text(&call.path, scope, place)?;
     for (name, value) in &call.query {
         // A query value that is explicitly `// null` is left out.
         if let Some(value) = value.eval(scope, Place::Query)? {

@@ -11,6 +11,7 @@ use crate::payload::Payload;
 use crate::planted;
 use crate::problem::Problem;
 use crate::request::Answer;
+use crate::service::Protocol;
 
 /// The variables of a run, and of the moment.
 pub struct RunScope<'a> {
@@ -151,6 +152,22 @@ pub fn result_of(answer: Option<&Answer>) -> Payload {
         headers: answer.map(|answer| &answer.headers),
         body: answer.map(|answer| &answer.body),
     })
+}
+
+/// Returns what a call gives where its step does not say: over http the whole answer, over graphql its `data`, over
+/// nats the message.
+pub fn output_of(protocol: Protocol, answer: Option<&Answer>) -> Payload {
+    #[derive(serde::Deserialize)]
+    struct Response {
+        data: Payload,
+    }
+    match (protocol, answer) {
+        (Protocol::Http, _) | (_, None) => result_of(answer),
+        (Protocol::Graphql, Some(answer)) => {
+            answer.body.read::<Response>().map_or_else(|_| Payload::null(), |response| response.data)
+        }
+        (Protocol::Nats, Some(answer)) => answer.body.clone(),
+    }
 }
 
 /// `$error`: the first failure, with the later ones.

@@ -45,6 +45,7 @@ mod outbox_table;
 mod poison;
 mod power_cut_journal;
 mod power_cut_nats;
+mod protocols;
 mod published;
 mod readme;
 mod rig;

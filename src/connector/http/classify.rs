@@ -1,4 +1,4 @@
-//! What an answer, or none, says about the effect: the http column of the table "Outcome of a call".
+//! What an answer says about the effect: the http column of the table "Outcome of a call".
 
 use std::time::SystemTime;
 
@@ -6,14 +6,15 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 
+use super::graphql;
 use super::retry_after::retry_after;
 use crate::payload::Payload;
 use crate::problem::{Problem, kind};
 use crate::request::{Again, Answer, Attempt, Effect};
-use crate::resilience::Report;
+use crate::service::Protocol;
 
 /// Titles and details of a participant's problem go into lists and logs; more is cut off.
-const PROBLEM_TEXT_CHARS_MAX: usize = 1_000;
+pub(super) const PROBLEM_TEXT_CHARS_MAX: usize = 1_000;
 
 /// A whole answer as it came.
 pub(super) struct Raw {
@@ -22,42 +23,17 @@ pub(super) struct Raw {
     pub(super) body: Bytes,
 }
 
-/// Why there is no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// The service is not known.
-    Unconfigured,
-    /// The request cannot be written down as HTTP; it will not become better.
-    Invalid,
-    /// Circuit, rate or sockets gave no leave for long.
-    HeldBack,
-    /// No connection, or one that closed before anything was written.
-    Unconnected,
-    /// The time was over before there was a connection.
-    TimeoutUnsent,
-    /// The time was over after sending.
-    Timeout,
-    /// Reset, cut off, wrong length, not HTTP.
-    Broken,
-    /// Over `answer_bytes_max`.
-    TooLarge,
-}
-
-/// Judges an attempt without an answer.
-pub(super) fn failed(failure: Failure, reason: &str) -> Attempt {
-    let (effect, again, kind) = match failure {
-        Failure::Invalid => (Effect::None, Again::No, kind::REFUSED),
-        Failure::Unconfigured | Failure::HeldBack | Failure::Unconnected => (Effect::None, Again::Yes, kind::REFUSED),
-        Failure::TimeoutUnsent => (Effect::None, Again::Yes, kind::TIMEOUT),
-        Failure::Timeout => (Effect::Maybe, Again::Yes, kind::TIMEOUT),
-        Failure::Broken | Failure::TooLarge => (Effect::Maybe, Again::Yes, kind::UNKNOWN),
-    };
-    Attempt { effect, again, answer: None, problem: Some(Problem::new(kind, reason)), retry_after: None }
-}
-
 /// Judges a whole answer. `now` is for a `Retry-After` that is a date.
-pub(super) fn answered(raw: Raw, now: SystemTime) -> Attempt {
-    let body = body(&raw);
+pub(super) fn answered(raw: Raw, now: SystemTime, protocol: Protocol) -> Attempt {
+    let mut body = body(&raw);
+    if protocol == Protocol::Graphql
+        && let Some(response) = body.as_ref().ok().and_then(|body| graphql::read(&raw, body))
+    {
+        return graphql::answered(&raw, body.unwrap_or_else(|_| Payload::null()), response);
+    }
+    if protocol == Protocol::Graphql && body.is_ok() && raw.status.is_success() {
+        body = Err("the answer is no GraphQL response".to_owned());
+    }
     let readable = body.is_ok();
     let after = retry_after(&raw.headers, now);
     let (effect, again) = match raw.status.as_u16() {
@@ -84,15 +60,6 @@ pub(super) fn answered(raw: Raw, now: SystemTime) -> Attempt {
     Attempt { effect, again, answer: Some(answer), problem, retry_after }
 }
 
-/// Returns what an attempt says about the service's health.
-pub(super) fn health(attempt: &Attempt) -> Report {
-    match (&attempt.answer, attempt.effect) {
-        (Some(answer), _) if answer.status >= 500 => Report::Failing,
-        (Some(_), _) => Report::Alive,
-        (None, Effect::None | Effect::Maybe | Effect::Done) => Report::Failing,
-    }
-}
-
 /// Reads the body: JSON where it says so or says nothing, else a string; empty is null.
 fn body(raw: &Raw) -> Result<Payload, String> {
     let bytes = raw.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&raw.body);
@@ -116,13 +83,13 @@ fn text(bytes: &[u8]) -> Payload {
 }
 
 /// Returns `application/json` of `Application/JSON; charset=utf-8`.
-fn media_type(headers: &HeaderMap) -> Option<String> {
+pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
     Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()).filter(|media| !media.is_empty())
 }
 
 /// As `$result.headers`, without cookies: those are secrets, and answers lie in the journal.
-fn headers(headers: &HeaderMap) -> std::collections::BTreeMap<String, String> {
+pub(super) fn headers(headers: &HeaderMap) -> std::collections::BTreeMap<String, String> {
     let mut shown = std::collections::BTreeMap::<String, String>::new();
     for (name, value) in headers.iter().filter(|(name, _)| *name != http::header::SET_COOKIE) {
         let value = String::from_utf8_lossy(value.as_bytes());
@@ -185,7 +152,7 @@ mod tests {
             headers.insert(http::header::RETRY_AFTER, after.parse().unwrap());
         }
         let raw = Raw { status: StatusCode::from_u16(status).unwrap(), headers, body: Bytes::copy_from_slice(body) };
-        answered(raw, SystemTime::UNIX_EPOCH)
+        answered(raw, SystemTime::UNIX_EPOCH, Protocol::Http)
     }
 
     #[test]
@@ -315,26 +282,6 @@ mod tests {
             assert_eq!((problem.kind.as_str(), problem.title.as_str(), problem.detail.as_deref()), *expected, "{why}");
             assert_eq!(problem.status, Some(*status), "{why}");
             assert_eq!(problem.result.unwrap().to_value()["status"], *status, "{why}");
-        }
-    }
-
-    #[test]
-    fn failures_without_an_answer() {
-        use Again::{No, Yes};
-        use Effect::{Maybe, None as Nothing};
-        for (failure, expected) in [
-            (Failure::Unconfigured, (Nothing, Yes)),
-            (Failure::Invalid, (Nothing, No)),
-            (Failure::HeldBack, (Nothing, Yes)),
-            (Failure::Unconnected, (Nothing, Yes)),
-            (Failure::TimeoutUnsent, (Nothing, Yes)),
-            (Failure::Timeout, (Maybe, Yes)),
-            (Failure::Broken, (Maybe, Yes)),
-            (Failure::TooLarge, (Maybe, Yes)),
-        ] {
-            let attempt = failed(failure, "why");
-            assert_eq!((attempt.effect, attempt.again), expected, "{failure:?}");
-            assert!(attempt.problem.is_some() && attempt.answer.is_none());
         }
     }
 

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::address;
+use super::super::address;
 use super::pool::Sender;
 use crate::service::{Network, Service};
 

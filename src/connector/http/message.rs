@@ -9,7 +9,7 @@ use http_body_util::Full;
 use crate::connector::Call;
 use crate::payload::Payload;
 use crate::planted;
-use crate::service::{Auth, Service};
+use crate::service::{Auth, Protocol, Service};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -40,13 +40,18 @@ const FRAMING: [&str; 11] = [
 pub(super) struct Head {
     host: HeaderValue,
     auth: Option<(HeaderName, HeaderValue)>,
+    accept: &'static str,
 }
 
 impl Head {
     pub(super) fn new(service: &Service) -> Result<Self, String> {
         let host = service.url.authority().parse().map_err(|_| "its url's host cannot be sent".to_owned())?;
         let auth = service.auth.as_ref().map(sign_in).transpose()?;
-        Ok(Self { host, auth })
+        let accept = match service.protocol {
+            Protocol::Graphql => "application/graphql-response+json, application/json;q=0.9",
+            Protocol::Http | Protocol::Nats => "application/json",
+        };
+        Ok(Self { host, auth, accept })
     }
 
     /// Builds the request of one attempt.
@@ -73,7 +78,7 @@ impl Head {
             .filter(|method| *method != Method::CONNECT && *method != Method::TRACE)
             .ok_or_else(|| format!("`{}` is no method that a step can use", request.method.escape_debug()))?;
         let mut headers = HeaderMap::with_capacity(16);
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, HeaderValue::from_static(self.accept));
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("backstitch/", env!("CARGO_PKG_VERSION"))));
         if request.body.is_some() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -4,11 +4,10 @@
 //!
 //! Redirects are answers, not instructions; compression is not asked for; nothing here tries again.
 
-mod address;
 mod classify;
 mod dial;
+mod graphql;
 mod message;
-mod permission;
 mod pool;
 mod retry_after;
 
@@ -23,46 +22,19 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 
-use self::classify::{Failure, Raw};
-use self::permission::Permission;
+use self::classify::Raw;
 use self::pool::Pool;
-use super::{Call, Connector};
+use super::failure::{Failure, failed, health};
+use super::permission::Permission;
+use super::{Call, Connector, Error, Figures, PERMISSION_WAIT_MAX, unconfigured};
 use crate::id::ServiceName;
 use crate::request::Attempt;
-use crate::resilience::CircuitState;
 use crate::service::Service;
-
-/// How long a call may wait for an open circuit, a rate limit or a socket before it is given back
-/// unsent. It waits in memory only, so longer would do no harm but to delay a cancel.
-const PERMISSION_WAIT_MAX: Duration = Duration::from_secs(300);
 
 /// Calls the services it was given. Cloning shares them.
 #[derive(Clone, Default)]
 pub struct HttpConnector {
     endpoints: Arc<RwLock<BTreeMap<ServiceName, Arc<Endpoint>>>>,
-}
-
-/// Why a service cannot be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("service `{service}`: {reason}")]
-    Service { service: ServiceName, reason: String },
-}
-
-/// What is going on with one service.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Figures {
-    pub service: ServiceName,
-    pub in_flight: u32,
-    /// Calls at once, at most.
-    pub limit: u32,
-    /// Calls waiting for the circuit, the rate limit or a socket.
-    pub waiting: u64,
-    /// Milliseconds that calls have waited so far.
-    pub waited_ms: u64,
-    pub idle_sockets: usize,
-    /// None where the service has no circuit breaker.
-    pub circuit: Option<CircuitState>,
 }
 
 struct Endpoint {
@@ -105,6 +77,11 @@ impl HttpConnector {
         Ok(())
     }
 
+    /// Takes a service out; calls in flight end where they began.
+    pub fn remove(&self, name: &ServiceName) {
+        self.endpoints.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
     /// Returns what is going on, by service.
     #[must_use]
     pub fn figures(&self) -> Vec<Figures> {
@@ -122,7 +99,7 @@ impl HttpConnector {
             match endpoint {
                 Some(endpoint) => match endpoint.head.plain(&endpoint.service, &request) {
                     Ok(message) => endpoint.attempt(message, timeout).await,
-                    Err(reason) => classify::failed(Failure::Invalid, &reason),
+                    Err(reason) => failed(Failure::Invalid, &reason),
                 },
                 None => unconfigured(&request.service),
             }
@@ -132,11 +109,6 @@ impl HttpConnector {
     fn endpoint(&self, service: &ServiceName) -> Option<Arc<Endpoint>> {
         self.endpoints.read().unwrap_or_else(PoisonError::into_inner).get(service).cloned()
     }
-}
-
-fn unconfigured(service: &ServiceName) -> Attempt {
-    let reason = format!("service `{service}` is not in the configuration; add it under `services:`");
-    classify::failed(Failure::Unconfigured, &reason)
 }
 
 impl Connector for HttpConnector {
@@ -169,31 +141,30 @@ impl Endpoint {
     async fn call(&self, call: Call) -> Attempt {
         match self.head.message(&self.service, &call) {
             Ok(request) => self.attempt(request, call.timeout).await,
-            Err(reason) => classify::failed(Failure::Invalid, &reason),
+            Err(reason) => failed(Failure::Invalid, &reason),
         }
     }
 
     async fn attempt(&self, request: Request<Full<Bytes>>, timeout: Duration) -> Attempt {
         let Ok(mut held) = tokio::time::timeout(PERMISSION_WAIT_MAX, self.permission.acquire()).await else {
-            return classify::failed(
+            return failed(
                 Failure::HeldBack,
                 &format!("{} is not asked: its circuit is open or its limits are reached", self.name),
             );
         };
         let sent = AtomicBool::new(false);
         let attempt = match tokio::time::timeout(timeout, self.exchange(request, &sent)).await {
-            Ok(Ok(raw)) => classify::answered(raw, SystemTime::now()),
-            Ok(Err((failure, reason))) => classify::failed(failure, &format!("{}: {reason}", self.name)),
-            Err(_) if sent.load(Ordering::Relaxed) => classify::failed(
-                Failure::Timeout,
-                &format!("{} did not answer within {} ms", self.name, timeout.as_millis()),
-            ),
-            Err(_) => classify::failed(
+            Ok(Ok(raw)) => classify::answered(raw, SystemTime::now(), self.service.protocol),
+            Ok(Err((failure, reason))) => failed(failure, &format!("{}: {reason}", self.name)),
+            Err(_) if sent.load(Ordering::Relaxed) => {
+                failed(Failure::Timeout, &format!("{} did not answer within {} ms", self.name, timeout.as_millis()))
+            }
+            Err(_) => failed(
                 Failure::TimeoutUnsent,
                 &format!("no connection to {} within {} ms", self.name, timeout.as_millis()),
             ),
         };
-        held.report(classify::health(&attempt));
+        held.report(health(&attempt));
         attempt
     }
 

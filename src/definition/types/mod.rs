@@ -66,7 +66,7 @@ impl Loader<'_> {
         }
         for shaped in &self.reader.shaped {
             let Some(wanted) = variables.of_schema(&shaped.schema) else { continue };
-            data.check(Some(&shaped.node), &shaped.node.span, &wanted, "the output", &mut findings);
+            data.check(Some(&shaped.node), &shaped.node.span, &wanted, shaped.what, &mut findings);
         }
         matches::check(tree, &variables, &data, &mut findings);
         if let Some(wanted) = variables.input_schema() {

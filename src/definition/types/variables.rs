@@ -19,6 +19,7 @@ use crate::openapi::{Answers, OpenApi, UNKNOWN};
 use crate::payload::Payload;
 use crate::schema::Schema;
 use crate::schema::shape::{Document, Fields, Kinds, Shape};
+use crate::service::Protocol;
 
 /// Everything that `$steps.ID.status` can be.
 pub(super) const STATUSES: &[&str] = &[
@@ -319,7 +320,8 @@ impl<'l> Variables<'l> {
             if let Some(shape) = declared.and_then(|declared| self.of_schema(&declared.source())) {
                 return shape;
             }
-            if step.paginate.is_some() {
+            let bare = step.action.call().is_some_and(|call| call.protocol != Protocol::Http) && output.is_none();
+            if step.paginate.is_some() || bare {
                 return Shape::any();
             }
             output.map_or_else(|| self.result(index, Some(answer)), |template| template.infer(&known))

@@ -6,7 +6,7 @@ use super::super::backoff;
 use super::super::fact::{Fact, Fate, Outcome};
 use super::super::input::Rules;
 use super::super::request_builder::build;
-use super::super::scope::{RunScope, result_of};
+use super::super::scope::{RunScope, output_of};
 use super::super::state::SagaState;
 use super::fits::misfit;
 use super::forward::{given_up, located, may_try_again};
@@ -145,7 +145,7 @@ pub fn check_ended(rules: &Rules, state: &SagaState, step: StepAt, result: &Atte
             Ok(true) => {
                 let output = match (&check.output, &check.output_schema) {
                     (Some(output), _) => output.eval(&scope).map(Some),
-                    (None, Some(_)) => Ok(Some(result_of(result.answer.as_ref()))),
+                    (None, Some(_)) => Ok(Some(output_of(check.call.protocol, result.answer.as_ref()))),
                     (None, None) => Ok(None),
                 };
                 let (output, failure) = match output {

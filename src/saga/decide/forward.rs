@@ -6,7 +6,7 @@ use super::super::emit;
 use super::super::fact::{Emission, Fact, Fate, Outcome, SettleCause};
 use super::super::input::Rules;
 use super::super::plan::{self, Mode};
-use super::super::scope::{RunScope, result_of};
+use super::super::scope::{RunScope, output_of, result_of};
 use super::super::state::SagaState;
 use super::fits::misfit;
 use super::{attempt, pages, settle};
@@ -15,6 +15,7 @@ use crate::payload::Payload;
 use crate::planted;
 use crate::problem::{Problem, kind};
 use crate::request::{Again, Answer, Attempt, Direction, Effect};
+use crate::service::Protocol;
 use crate::time::Timestamp;
 
 pub fn ended(step: StepAt, outcome: Outcome, output: Option<Payload>, failure: Option<Problem>) -> Fact {
@@ -175,7 +176,7 @@ pub fn shape(
     let output = match &rule.output {
         // A paginated call's is the list of its items.
         None if rule.paginate.is_some() => answer.map_or_else(Payload::null, |answer| answer.body.clone()),
-        None => result_of(answer),
+        None => output_of(rule.action.call().map_or(Protocol::Http, |call| call.protocol), answer),
         Some(output) => match output.eval(scope) {
             Ok(output) => output,
             Err(error) => return (None, failed(kind::EXPRESSION, "`output` failed", error.to_string())),

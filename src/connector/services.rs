@@ -1,0 +1,59 @@
+//! Every service, each spoken to in its own protocol.
+
+use futures_util::future::BoxFuture;
+
+use super::http::HttpConnector;
+use super::nats::NatsConnector;
+use super::{Call, Connector, Error, Figures};
+use crate::id::ServiceName;
+use crate::request::Attempt;
+use crate::service::{Protocol, Service};
+
+/// Calls the services it was given. Cloning shares them.
+#[derive(Clone, Default)]
+pub struct Services {
+    http: HttpConnector,
+    nats: NatsConnector,
+}
+
+impl Services {
+    /// Makes a connector to these services.
+    ///
+    /// # Errors
+    /// [`Error`] for a secret that cannot be sent or certificates that cannot be read.
+    pub fn new(services: impl IntoIterator<Item = (ServiceName, Service)>) -> Result<Self, Error> {
+        let all = Self::default();
+        for (name, service) in services {
+            all.add(name, service)?;
+        }
+        Ok(all)
+    }
+
+    /// Adds a service, or puts another in the place of one; calls in flight end where they began.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn add(&self, name: ServiceName, service: Service) -> Result<(), Error> {
+        if service.protocol == Protocol::Nats {
+            self.http.remove(&name);
+            self.nats.add(name, service)
+        } else {
+            self.nats.remove(&name);
+            self.http.add(name, service)
+        }
+    }
+
+    /// Returns what is going on, by service.
+    #[must_use]
+    pub fn figures(&self) -> Vec<Figures> {
+        let mut figures = self.http.figures();
+        figures.extend(self.nats.figures());
+        figures
+    }
+}
+
+impl Connector for Services {
+    fn call(&self, call: Call) -> BoxFuture<'static, Attempt> {
+        if self.nats.has(&call.request.service) { self.nats.call(call) } else { self.http.call(call) }
+    }
+}

@@ -1,0 +1,224 @@
+//! Calls over other protocols than plain http, with a real process, a real nats-server and services that answer
+//! over the wire: GraphQL, NATS, and operations of an OpenAPI document.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+
+use crate::api_process::{Dev, Workspace};
+use crate::connector_peer::{Peer, Play, answer};
+use crate::rig::until;
+use crate::server::NatsServer;
+
+const SAGA: &str = r#"
+saga: several
+version: 1
+defaults: { timeout: 5s, retry: { attempts: 3, delay: 50ms, jitter: none } }
+steps:
+  - id: open
+    call: crm
+    with:
+      query: |
+        mutation Open($order: ID!) { openCase(order: $order) { id } }
+        mutation Close($case: ID!) { closeCase(case: $case) { id } }
+      operation: Open
+      variables: { order: "${ $input.order }" }
+    compensate:
+      with:
+        query: "mutation ($case: ID!) { closeCase(case: $case) { id } }"
+        variables: { case: "${ $forward.output.openCase.id // \"\" }" }
+  - id: book
+    call: ledger
+    with: { operation: addEntry, parameters: { dry-run: "no" }, body: { case: "${ $steps.open.output.openCase.id }" } }
+    compensate: { with: { operation: removeEntry, parameters: { id: "${ $input.order }" } } }
+  - id: reserve
+    call: stock
+    with: { subject: "stock.reserve.${ $input.order }", data: { case: "${ $steps.open.output.openCase.id }" } }
+    compensate: { with: { subject: "stock.release.${ $input.order }", data: { place: "${ $forward.output.place // null }" } } }
+  - id: pack
+    call: stock
+    with: { subject: "stock.pack.${ $input.order }", data: { place: "${ $steps.reserve.output.place }" } }
+    compensate: none
+output: { packed: "${ $steps.pack.output }" }
+"#;
+
+const LEDGER: &str = r#"
+openapi: 3.1.0
+paths:
+  /entries:
+    post:
+      operationId: addEntry
+      parameters: [{ name: dry-run, in: query }]
+      requestBody: { required: true, content: { application/json: { schema: { type: object } } } }
+      responses: { '201': { description: done } }
+  /entries/{id}/lines:
+    delete:
+      operationId: removeEntry
+      parameters: [{ name: id, in: path, required: true }]
+      responses: { '204': { description: gone } }
+"#;
+
+/// One request over NATS: subject, headers, data.
+type Asked = (String, Option<HeaderMap>, Value);
+
+/// A service over NATS: reserves, releases, and packs what it can.
+async fn stock(url: &str, asked: Arc<Mutex<Vec<Asked>>>) -> tokio::task::JoinHandle<()> {
+    let client = async_nats::connect(url).await.unwrap();
+    let mut requests = client.subscribe("stock.>").await.unwrap();
+    client.flush().await.unwrap();
+    tokio::spawn(async move {
+        while let Some(request) = requests.next().await {
+            let data = serde_json::from_slice(&request.payload).unwrap_or(Value::Null);
+            let subject = request.subject.to_string();
+            asked.lock().unwrap().push((subject.clone(), request.headers.clone(), data));
+            let reply = request.reply.unwrap();
+            let refused = |code: &str, words: &str| {
+                let mut headers = HeaderMap::new();
+                headers.insert("Nats-Service-Error-Code", code);
+                headers.insert("Nats-Service-Error", words);
+                headers
+            };
+            let answer = if subject.starts_with("stock.reserve") { "{\"place\":\"B7\"}" } else { "{\"boxes\":2}" };
+            if subject.starts_with("stock.pack") && subject.ends_with("A-2") {
+                client.publish_with_headers(reply, refused("409", "too large"), "".into()).await.unwrap();
+            } else {
+                client.publish(reply, answer.into()).await.unwrap();
+            }
+            client.flush().await.unwrap();
+        }
+    })
+}
+
+fn graphql(body: &str) -> Play {
+    Play::Say(answer("200 OK", &["Content-Type: application/graphql-response+json"], body))
+}
+
+async fn start(dev: &Dev, order: &str) -> String {
+    let (status, run) =
+        dev.json("POST", "/api/v1/sagas/several/runs", Some(&json!({"input": {"order": order}}).to_string())).await;
+    assert!((200..300).contains(&status), "{run}");
+    run["id"].as_str().unwrap().to_owned()
+}
+
+fn body_of(request: &str) -> Value {
+    serde_json::from_str(request.split("\r\n\r\n").nth(1).unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_saga_over_graphql_openapi_and_nats() {
+    let nats = NatsServer::start();
+    let crm = Peer::start([graphql(r#"{"data":{"openCase":{"id":"C-1"}}}"#)]).await;
+    let ledger = Peer::start([Play::Say(answer("201 Created", &[], "{}"))]).await;
+    let workspace = Workspace::new();
+    workspace.write("sagas/several.yaml", SAGA);
+    workspace.write("ledger.yaml", LEDGER);
+    workspace.write(
+        "backstitch.yaml",
+        &format!(
+            "telemetry: {{ otlp: off }}\nservices:\n  crm: {{ url: \"http://{}/graphql\", protocol: graphql }}\n  \
+             ledger: {{ url: \"http://{}/v1\", openapi: ledger.yaml }}\n  stock: {{ url: \"{}\" }}\n",
+            crm.address,
+            ledger.address,
+            nats.url()
+        ),
+    );
+    let dev = Dev::start(&workspace, &["--data", "data"]);
+    // Nobody listens yet: nothing happened, so it is tried again, and then the run is undone.
+    let run = start(&dev, "A-0").await;
+    let view = dev.until(&run, "compensated").await;
+    assert!(view.to_string().contains("nobody answers on stock.reserve.A-0"), "{view}");
+
+    let asked = Arc::default();
+    let service = stock(&nats.url(), Arc::clone(&asked)).await;
+    let (crm_before, ledger_before) = (crm.requests().len(), ledger.requests().len());
+    let run = start(&dev, "A-1").await;
+    let view = dev.until(&run, "completed").await;
+    assert_eq!(view["output"], json!({"packed": {"boxes": 2}}));
+
+    let request = crm.requests()[crm_before].clone();
+    assert!(request.starts_with("POST /graphql HTTP/1.1\r\n"), "{request}");
+    let lower = request.to_ascii_lowercase();
+    for header in ["accept: application/graphql-response+json", "content-type: application/json", "idempotency-key: "] {
+        assert!(lower.contains(header), "no {header} in {request}");
+    }
+    let body = body_of(&request);
+    assert_eq!((&body["operationName"], &body["variables"]), (&json!("Open"), &json!({"order": "A-1"})));
+    assert!(body["query"].as_str().unwrap().starts_with("mutation Open($order: ID!)"), "{body}");
+    let request = ledger.requests()[ledger_before].clone();
+    assert!(request.starts_with("POST /v1/entries?dry-run=no HTTP/1.1\r\n"), "{request}");
+    assert_eq!(body_of(&request), json!({"case": "C-1"}));
+    {
+        let asked = asked.lock().unwrap();
+        let (subject, headers, data) = &asked[0];
+        assert_eq!((subject.as_str(), data), ("stock.reserve.A-1", &json!({"case": "C-1"})));
+        let header = |name: &str| headers.as_ref().and_then(|all| all.get(name)).map(|value| value.as_str().to_owned());
+        assert_eq!(header("Saga-Run"), Some(run.clone()));
+        assert_eq!(
+            (header("Saga-Step").as_deref(), header("Saga-Direction").as_deref()),
+            (Some("reserve"), Some("forward"))
+        );
+        for name in ["Idempotency-Key", "traceparent", "Correlation-Id"] {
+            assert!(header(name).is_some_and(|value| !value.is_empty()), "{name} is missing: {headers:?}");
+        }
+        assert_eq!(asked[1].2, json!({"place": "B7"}));
+    }
+
+    // Refused at the end: undone in reverse, each in its own protocol.
+    let (crm_before, ledger_before) = (crm.requests().len(), ledger.requests().len());
+    let run = start(&dev, "A-2").await;
+    let view = dev.until(&run, "compensated").await;
+    assert!(view.to_string().contains("too large"), "{view}");
+    let subjects: Vec<String> =
+        asked.lock().unwrap().iter().map(|(subject, ..)| subject.clone()).filter(|one| one.ends_with("A-2")).collect();
+    assert_eq!(subjects, ["stock.reserve.A-2", "stock.pack.A-2", "stock.release.A-2"]);
+    let requests = ledger.requests();
+    assert!(requests[ledger_before + 1].starts_with("DELETE /v1/entries/A-2/lines HTTP/1.1\r\n"), "{requests:?}");
+    assert_eq!(body_of(&crm.requests()[crm_before + 1])["variables"], json!({"case": "C-1"}));
+
+    // What comes from data names no other subject.
+    let run = start(&dev, "A.1.>").await;
+    let view = dev.until(&run, "compensated").await;
+    assert!(view.to_string().contains("cannot hold `.`"), "{view}");
+    assert!(asked.lock().unwrap().iter().all(|(subject, ..)| !subject.contains('>')));
+    service.abort();
+    assert!(dev.stop().success());
+}
+
+/// The service goes away in the middle: what was sent is in doubt, what comes later waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nats_service_that_is_away_is_waited_for() {
+    let mut nats = NatsServer::start();
+    let workspace = Workspace::new();
+    let saga = "saga: away\nversion: 1\nsteps:\n  - id: ask\n    call: stock\n    with: { subject: stock.reserve.A-1, data: { a: 1 } }\n    \
+                timeout: 500ms\n    retry: { attempts: forever, delay: 50ms, max_delay: 200ms }\n    compensate: none\n";
+    workspace.write("sagas/away.yaml", saga);
+    let config = format!(
+        "telemetry: {{ otlp: off }}\nservices:\n  stock: {{ url: \"{}\", connect_timeout: 300ms }}\n",
+        nats.url()
+    );
+    workspace.write("backstitch.yaml", &config);
+    let dev = Dev::start(&workspace, &["--data", "data"]);
+    nats.kill();
+    let (_, run) = dev.json("POST", "/api/v1/sagas/away/runs", Some("{}")).await;
+    let run = run["id"].as_str().unwrap().to_owned();
+    until("an attempt that finds no server", async || {
+        let (_, view) = dev.json("GET", &format!("/api/v1/runs/{run}"), None).await;
+        view.to_string().contains("stock: ").then_some(())
+    })
+    .await;
+    nats.start_again();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let asked = Arc::default();
+    let service = stock(&nats.url(), Arc::clone(&asked)).await;
+    dev.until(&run, "completed").await;
+    // It goes away again, with a connection that stood: the next run comes through as well.
+    nats.kill();
+    let (_, again) = dev.json("POST", "/api/v1/sagas/away/runs", Some("{}")).await;
+    nats.start_again();
+    dev.until(again["id"].as_str().unwrap(), "completed").await;
+    service.abort();
+    assert!(dev.stop().success());
+}
