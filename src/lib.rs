@@ -11,6 +11,7 @@ pub mod openapi;
 pub mod payload;
 pub mod planted;
 pub mod problem;
+pub mod protobuf;
 pub mod request;
 pub mod resilience;
 pub mod saga;

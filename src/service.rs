@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::openapi::OpenApi;
+use crate::protobuf::Descriptors;
 use crate::resilience::{CircuitPolicy, Limits, RatePolicy};
 use crate::secret::Secret;
 use crate::time::Span;
@@ -35,6 +36,8 @@ pub struct Service {
     pub ca: Option<Vec<u8>>,
     /// What its document says of its answers; only for what follows from it when a saga is loaded.
     pub openapi: Option<Arc<OpenApi>>,
+    /// The messages of a gRPC service.
+    pub descriptor: Option<Arc<Descriptors>>,
 }
 
 impl Service {
@@ -55,6 +58,7 @@ impl Service {
             answer_bytes_max: ANSWER_BYTES_MAX,
             ca: None,
             openapi: None,
+            descriptor: None,
         }
     }
 
@@ -75,9 +79,16 @@ pub enum Protocol {
     Graphql,
     /// Request and reply over NATS.
     Nats,
+    Grpc,
 }
 
 impl Protocol {
+    /// True where an address that means the other one by itself may have this one: GraphQL is spoken over http.
+    #[must_use]
+    pub fn fits(self, meant: Self) -> bool {
+        self == meant || (self, meant) == (Self::Graphql, Self::Http)
+    }
+
     /// Returns the word of configuration and messages.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -85,6 +96,7 @@ impl Protocol {
             Self::Http => "http",
             Self::Graphql => "graphql",
             Self::Nats => "nats",
+            Self::Grpc => "grpc",
         }
     }
 }
@@ -114,7 +126,7 @@ pub enum Auth {
     },
 }
 
-/// An absolute `http`, `https` or `nats` address without user, query and fragment.
+/// An absolute `http`, `https`, `grpc`, `grpcs` or `nats` address without user, query and fragment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceUrl {
     uri: http::Uri,
@@ -141,8 +153,8 @@ impl ServiceUrl {
         let refused = |reason: &str| ServiceUrlError { text: text.to_owned(), reason: reason.to_owned() };
         let uri: http::Uri = text.parse().map_err(|error: http::uri::InvalidUri| refused(&error.to_string()))?;
         match uri.scheme_str() {
-            Some("http" | "https" | "nats") => {}
-            Some(_) => return Err(refused("its scheme is none of http, https and nats")),
+            Some("http" | "https" | "nats" | "grpc" | "grpcs") => {}
+            Some(_) => return Err(refused("its scheme is none of http, https, grpc, grpcs and nats")),
             None => return Err(refused("it has no scheme")),
         }
         let authority = uri.authority().ok_or_else(|| refused("it has no host"))?;
@@ -163,8 +175,8 @@ impl ServiceUrl {
             return Err(refused("it has a query or fragment"));
         }
         let base = uri.path().trim_end_matches('/').to_owned();
-        if uri.scheme_str() == Some("nats") && !base.is_empty() {
-            return Err(refused("a nats address has no path"));
+        if matches!(uri.scheme_str(), Some("nats" | "grpc" | "grpcs")) && !base.is_empty() {
+            return Err(refused("an address of this scheme has no path"));
         }
         Ok(Self { uri, base })
     }
@@ -184,7 +196,17 @@ impl ServiceUrl {
     /// Returns the protocol that the scheme stands for, where nothing else is said.
     #[must_use]
     pub fn protocol(&self) -> Protocol {
-        if self.uri.scheme_str() == Some("nats") { Protocol::Nats } else { Protocol::Http }
+        match self.uri.scheme_str() {
+            Some("nats") => Protocol::Nats,
+            Some("grpc" | "grpcs") => Protocol::Grpc,
+            _ => Protocol::Http,
+        }
+    }
+
+    /// True where it is spoken to over TLS: https, grpcs.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        matches!(self.uri.scheme_str(), Some("https" | "grpcs"))
     }
 
     /// True for https.
@@ -221,7 +243,7 @@ impl ServiceUrl {
 
 fn scheme_port(uri: &http::Uri) -> u16 {
     match uri.scheme_str() {
-        Some("https") => 443,
+        Some("https" | "grpcs") => 443,
         Some("nats") => 4222,
         _ => 80,
     }

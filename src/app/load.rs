@@ -286,7 +286,12 @@ fn inline_service(url: ServiceUrl, inline: &InlineService) -> Service {
 }
 
 fn info(service: &Service) -> ServiceInfo {
-    ServiceInfo { timeout: service.timeout, protocol: service.protocol, openapi: service.openapi.clone() }
+    ServiceInfo {
+        timeout: service.timeout,
+        protocol: service.protocol,
+        openapi: service.openapi.clone(),
+        descriptor: service.descriptor.clone(),
+    }
 }
 
 /// Returns the services that only stored definitions of open runs still name.

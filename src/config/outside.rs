@@ -10,6 +10,9 @@ pub(super) const FILE_BYTES_MAX: u64 = 1024 * 1024;
 pub(super) trait Outside {
     fn variable(&self, name: &str) -> Option<String>;
     fn file(&self, path: &Path) -> io::Result<String>;
+    fn bytes(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.file(path).map(String::into_bytes)
+    }
 }
 
 /// The process's own.
@@ -21,12 +24,16 @@ impl Outside for System {
     }
 
     fn file(&self, path: &Path) -> io::Result<String> {
-        let mut text = String::new();
-        std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
-        if text.len() as u64 > FILE_BYTES_MAX {
+        String::from_utf8(self.bytes(path)?).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    fn bytes(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > FILE_BYTES_MAX {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {FILE_BYTES_MAX} bytes")));
         }
-        Ok(text)
+        Ok(bytes)
     }
 }
 

@@ -10,11 +10,12 @@ use super::reader::{Reader, joined};
 use super::yaml::{Entry, Node};
 use crate::id::ServiceName;
 use crate::openapi::OpenApi;
+use crate::protobuf::Descriptors;
 use crate::resilience::{CircuitPolicy, RatePolicy};
 use crate::service::{Auth, Network, Protocol, Service, ServiceUrl};
 use crate::time::Span;
 
-pub(super) const KEYS: [&str; 12] = [
+pub(super) const KEYS: [&str; 13] = [
     "url",
     "protocol",
     "timeout",
@@ -27,9 +28,8 @@ pub(super) const KEYS: [&str; 12] = [
     "answer_bytes_max",
     "ca_file",
     "openapi",
+    "descriptor",
 ];
-/// Keys of the language that this version does not serve.
-const LATER: [&str; 1] = ["descriptor"];
 /// Sockets a process may have, 1,024 by default on many systems, are shared by all services.
 const SOCKETS_MAX_MAX: u64 = 10_000;
 /// An answer is held in memory and in the journal.
@@ -62,9 +62,14 @@ fn service(reader: &mut Reader<'_>, outside: &dyn Outside, entry: &Entry) -> Opt
     }
     let mut service = Service::at(url.and_then(|(path, node)| address(reader, &node, &path))?);
     if let Some((path, node)) = fields.take("protocol") {
-        let words = [("http", Protocol::Http), ("graphql", Protocol::Graphql), ("nats", Protocol::Nats)];
+        let words = [
+            ("http", Protocol::Http),
+            ("graphql", Protocol::Graphql),
+            ("nats", Protocol::Nats),
+            ("grpc", Protocol::Grpc),
+        ];
         let protocol = reader.word_of(&node, &path, &words)?;
-        if (protocol == Protocol::Nats) != (service.protocol == Protocol::Nats) {
+        if !protocol.fits(service.protocol) {
             let message = format!("`{path}` is {}, and the address is {}", protocol.as_str(), service.url);
             reader.note(&node.place, VALUE, message, "leave `protocol` out, or correct the address");
             return None;
@@ -99,6 +104,14 @@ fn service(reader: &mut Reader<'_>, outside: &dyn Outside, entry: &Entry) -> Opt
     if let Some((path, node)) = fields.take("openapi") {
         service.openapi = openapi(reader, outside, &node, &path)?;
     }
+    if let Some((path, node)) = fields.take("descriptor") {
+        service.descriptor = descriptor(reader, outside, &node, &path)?;
+    }
+    if service.protocol == Protocol::Grpc && service.descriptor.is_none() {
+        let help = "add `descriptor: FILE`, as `protoc --include_imports --descriptor_set_out=FILE` writes it";
+        reader.note(&entry.place, SHAPE, format!("`{path}` has no `descriptor`"), help);
+        return None;
+    }
     if let Some((path, node)) = fields.take("auth") {
         service.auth = auth(reader, &node, &path);
     }
@@ -108,7 +121,7 @@ fn service(reader: &mut Reader<'_>, outside: &dyn Outside, entry: &Entry) -> Opt
 /// Reads an address of something that is spoken to over http alone.
 pub(super) fn http_address(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<ServiceUrl> {
     let url = address(reader, node, path)?;
-    if url.protocol() == Protocol::Nats {
+    if url.protocol() != Protocol::Http {
         let message = format!("`{path}`: {url} is no http address");
         reader.note(&node.place, VALUE, message, "write for example https://billing.example.com/hooks");
         return None;
@@ -118,14 +131,8 @@ pub(super) fn http_address(reader: &mut Reader<'_>, node: &Node, path: &str) -> 
 
 fn address(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<ServiceUrl> {
     let text = reader.text_of(node, path)?;
-    let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme).to_owned();
     match ServiceUrl::parse(&text) {
         Ok(url) => Some(url),
-        Err(_) if matches!(scheme.as_str(), "grpc" | "grpcs") => {
-            let message = format!("services over {scheme} are not served by this version");
-            reader.note(&node.place, UNSUPPORTED, message, "write an http, https or nats address");
-            None
-        }
         Err(error) => {
             reader.note(
                 &node.place,
@@ -220,6 +227,28 @@ fn openapi(reader: &mut Reader<'_>, outside: &dyn Outside, node: &Node, path: &s
     }
 }
 
+fn descriptor(
+    reader: &mut Reader<'_>,
+    outside: &dyn Outside,
+    node: &Node,
+    path: &str,
+) -> Option<Option<Arc<Descriptors>>> {
+    let file = reader.text_of(node, path)?;
+    if file.is_empty() {
+        return Some(None);
+    }
+    let read = outside.bytes(Path::new(&file)).map_err(|error| format!("cannot be read: {error}"));
+    match read.and_then(|bytes| Descriptors::parse(bytes).map_err(|error| format!("is no descriptor set: {error}"))) {
+        Ok(descriptors) => Some(Some(Arc::new(descriptors))),
+        Err(why) => {
+            let help =
+                "name a file as `protoc --include_imports --descriptor_set_out=FILE` writes it, of at most 1 MiB";
+            reader.note(&node.place, VALUE, format!("`{path}`: {file} {why}"), help);
+            None
+        }
+    }
+}
+
 fn auth(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<Auth> {
     let entries = reader.map_of(node, path);
     let [entry] = entries.as_slice() else {
@@ -270,10 +299,7 @@ impl Fields {
         let entries = reader.map_of(node, path);
         for entry in &entries {
             let path = joined(path, &entry.key);
-            if known == KEYS && LATER.contains(&entry.key.as_str()) {
-                let message = format!("`{path}` is not served by this version");
-                reader.note(&entry.place, UNSUPPORTED, message, "services are called over HTTP with JSON; remove it");
-            } else if !known.contains(&entry.key.as_str()) {
+            if !known.contains(&entry.key.as_str()) {
                 reader.unknown(entry, &path, known, &[]);
             }
         }

@@ -3,10 +3,13 @@
 
 mod address;
 mod failure;
+pub mod grpc;
 pub mod http;
 pub mod nats;
 mod permission;
+mod route;
 mod services;
+mod sign_in;
 
 pub use services::Services;
 
@@ -42,6 +45,24 @@ pub struct CallHeaders {
     pub direction: Direction,
     /// `Saga-Forward-Key`, on compensating calls.
     pub forward_key: Option<String>,
+}
+
+impl CallHeaders {
+    /// Returns them by the names that they have over every protocol. What others wrote may not be sendable.
+    fn named(&self) -> Vec<(&'static str, String)> {
+        let all = [
+            ("Idempotency-Key", self.idempotency_key.clone()),
+            ("traceparent", Some(self.trace.traceparent())),
+            ("tracestate", self.trace.tracestate.as_deref().map(str::to_owned)),
+            ("baggage", self.trace.baggage.as_deref().map(str::to_owned)),
+            ("Correlation-Id", Some(self.correlation_id.clone())),
+            ("Saga-Run", Some(self.run.clone())),
+            ("Saga-Step", Some(self.step.clone())),
+            ("Saga-Direction", Some(self.direction.as_str().to_owned())),
+            ("Saga-Forward-Key", self.forward_key.clone()),
+        ];
+        all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    }
 }
 
 /// Sends calls to the services of the configuration.

@@ -12,15 +12,15 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::Mutex;
 
-use super::address;
 use super::failure::{Failure, failed, health};
 use super::permission::Permission;
+use super::route::Route;
 use super::{Call, Connector, Error, Figures, PERMISSION_WAIT_MAX, unconfigured};
 use crate::id::ServiceName;
 use crate::payload::Payload;
 use crate::problem::{Problem, kind};
 use crate::request::{Again, Answer, Attempt, Effect};
-use crate::service::{Auth, Network, Service};
+use crate::service::{Auth, Service};
 
 const ERROR: &str = "Nats-Service-Error";
 const ERROR_CODE: &str = "Nats-Service-Error-Code";
@@ -91,16 +91,7 @@ impl Connector for NatsConnector {
 
 impl Endpoint {
     fn figures(&self) -> Figures {
-        let (in_flight, circuit) = self.permission.state();
-        Figures {
-            service: self.name.clone(),
-            in_flight,
-            limit: self.service.limits().concurrency,
-            waiting: self.permission.waiting(),
-            waited_ms: self.permission.waited_ms(),
-            idle_sockets: 0,
-            circuit,
-        }
+        self.permission.figures(&self.name, &self.service, 0)
     }
 
     async fn call(&self, call: Call) -> Attempt {
@@ -182,21 +173,7 @@ impl Endpoint {
 
     async fn connect(&self, wait: Duration) -> Result<Client, String> {
         let url = &self.service.url;
-        let (host, port) = (url.host(), url.port());
-        if !address::is_written(host) {
-            let found = tokio::net::lookup_host((host, port)).await;
-            let found = found.map_err(|error| format!("cannot resolve {host}: {error}"))?;
-            for one in found.map(|one| one.ip()) {
-                if !address::is_allowed(one, self.service.network) {
-                    let hint = if self.service.network == Network::Public {
-                        "; say `network: private` if that is meant"
-                    } else {
-                        ""
-                    };
-                    return Err(format!("{host} leads to {one}, which is no public address{hint}"));
-                }
-            }
-        }
+        Route::new(&self.service).check().await.map_err(|error| error.to_string())?;
         let mut options = ConnectOptions::new()
             .name("backstitch")
             .connection_timeout(wait)
@@ -216,27 +193,14 @@ impl Endpoint {
 /// What every call carries, by the names that it has over http.
 fn headers(call: &Call) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
-    let ours = &call.headers;
-    let traceparent = ours.trace.traceparent();
-    let own = [
-        ("Idempotency-Key", ours.idempotency_key.as_deref()),
-        ("traceparent", Some(traceparent.as_str())),
-        ("tracestate", ours.trace.tracestate.as_deref()),
-        ("baggage", ours.trace.baggage.as_deref()),
-        ("Correlation-Id", Some(ours.correlation_id.as_str())),
-        ("Saga-Run", Some(ours.run.as_str())),
-        ("Saga-Step", Some(ours.step.as_str())),
-        ("Saga-Direction", Some(ours.direction.as_str())),
-        ("Saga-Forward-Key", ours.forward_key.as_deref()),
-    ];
     for (name, value) in &call.request.headers {
         let value: HeaderValue =
             value.parse().map_err(|_| format!("the header `{name}` holds what no header can carry"))?;
         headers.insert(name.as_str(), value);
     }
-    for (name, value) in own {
+    for (name, value) in call.headers.named() {
         // Others wrote some of them: what cannot be sent is left out, the call goes on without it.
-        if let Some(Ok(value)) = value.map(str::parse::<HeaderValue>) {
+        if let Ok(value) = value.parse::<HeaderValue>() {
             headers.insert(name, value);
         }
     }

@@ -7,7 +7,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::Figures;
+use crate::id::ServiceName;
 use crate::resilience::{CircuitState, Gate, Leave, Limits, Permit, Report};
+use crate::service::Service;
 use crate::time::Timestamp;
 
 pub(super) struct Permission {
@@ -57,17 +60,31 @@ impl Permission {
     }
 
     /// Returns the calls in flight and the circuit.
-    pub(super) fn state(&self) -> (u32, Option<CircuitState>) {
+    fn state(&self) -> (u32, Option<CircuitState>) {
         let gate = self.gate();
         (gate.in_flight(), gate.circuit(self.now()))
     }
 
-    pub(super) fn waiting(&self) -> u64 {
+    fn waiting(&self) -> u64 {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    pub(super) fn waited_ms(&self) -> u64 {
+    fn waited_ms(&self) -> u64 {
         self.waited_ms.load(Ordering::Relaxed)
+    }
+
+    /// Returns what is going on at a service with this gate.
+    pub(super) fn figures(&self, name: &ServiceName, service: &Service, idle_sockets: usize) -> Figures {
+        let (in_flight, circuit) = self.state();
+        Figures {
+            service: name.clone(),
+            in_flight,
+            limit: service.limits().concurrency,
+            waiting: self.waiting(),
+            waited_ms: self.waited_ms(),
+            idle_sockets,
+            circuit,
+        }
     }
 
     /// Milliseconds since this gate was made: a clock that never jumps.

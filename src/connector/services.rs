@@ -2,6 +2,7 @@
 
 use futures_util::future::BoxFuture;
 
+use super::grpc::GrpcConnector;
 use super::http::HttpConnector;
 use super::nats::NatsConnector;
 use super::{Call, Connector, Error, Figures};
@@ -14,6 +15,7 @@ use crate::service::{Protocol, Service};
 pub struct Services {
     http: HttpConnector,
     nats: NatsConnector,
+    grpc: GrpcConnector,
 }
 
 impl Services {
@@ -34,13 +36,23 @@ impl Services {
     /// # Errors
     /// As [`Self::new`].
     pub fn add(&self, name: ServiceName, service: Service) -> Result<(), Error> {
-        if service.protocol == Protocol::Nats {
-            self.http.remove(&name);
-            self.nats.add(name, service)
-        } else {
-            self.nats.remove(&name);
-            self.http.add(name, service)
+        let protocol = service.protocol;
+        match protocol {
+            Protocol::Http | Protocol::Graphql => self.http.add(name.clone(), service)?,
+            Protocol::Nats => self.nats.add(name.clone(), service)?,
+            Protocol::Grpc => self.grpc.add(name.clone(), service)?,
         }
+        // It may have had another protocol before.
+        if !matches!(protocol, Protocol::Http | Protocol::Graphql) {
+            self.http.remove(&name);
+        }
+        if protocol != Protocol::Nats {
+            self.nats.remove(&name);
+        }
+        if protocol != Protocol::Grpc {
+            self.grpc.remove(&name);
+        }
+        Ok(())
     }
 
     /// Returns what is going on, by service.
@@ -48,12 +60,20 @@ impl Services {
     pub fn figures(&self) -> Vec<Figures> {
         let mut figures = self.http.figures();
         figures.extend(self.nats.figures());
+        figures.extend(self.grpc.figures());
         figures
     }
 }
 
 impl Connector for Services {
     fn call(&self, call: Call) -> BoxFuture<'static, Attempt> {
-        if self.nats.has(&call.request.service) { self.nats.call(call) } else { self.http.call(call) }
+        let service = &call.request.service;
+        if self.nats.has(service) {
+            self.nats.call(call)
+        } else if self.grpc.has(service) {
+            self.grpc.call(call)
+        } else {
+            self.http.call(call)
+        }
     }
 }

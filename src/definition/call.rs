@@ -35,7 +35,7 @@ const OWN_HEADERS: &[&str] = &[
     "upgrade",
 ];
 /// What other protocols have in `with`.
-pub(super) const WITH_LATER: &[&str] = &["message", "metadata", "action"];
+pub(super) const WITH_LATER: &[&str] = &["action"];
 
 /// Whose `with` it is.
 #[derive(Clone, Copy)]
@@ -45,6 +45,7 @@ enum Form {
     Operation,
     Graphql,
     Nats,
+    Grpc,
 }
 
 impl Form {
@@ -53,6 +54,7 @@ impl Form {
             Self::Http | Self::Operation => Protocol::Http,
             Self::Graphql => Protocol::Graphql,
             Self::Nats => Protocol::Nats,
+            Self::Grpc => Protocol::Grpc,
         }
     }
 }
@@ -93,6 +95,7 @@ impl Loader<'_> {
             Form::Operation => self.operation(&place),
             Form::Graphql => self.graphql(&place),
             Form::Nats => self.nats(&place),
+            Form::Grpc => self.grpc(&place),
         }
     }
 
@@ -104,7 +107,12 @@ impl Loader<'_> {
             return None;
         };
         let has = |key: &str| entries.iter().any(|entry| entry.key == key);
-        let form = if has("method") || has("path") {
+        let full_name = |entry: &super::yaml::Entry| {
+            entry.key == "method" && matches!(&entry.value.value, Yaml::Scalar(scalar) if scalar.text.contains('/'))
+        };
+        let form = if has("message") || has("metadata") || entries.iter().any(full_name) {
+            Form::Grpc
+        } else if has("method") || has("path") {
             Form::Http
         } else if has("subject") || has("data") {
             Form::Nats
@@ -116,6 +124,7 @@ impl Loader<'_> {
             match service.and_then(|service| self.protocol(service)) {
                 Some(Protocol::Graphql) => Form::Graphql,
                 Some(Protocol::Nats) => Form::Nats,
+                Some(Protocol::Grpc) => Form::Grpc,
                 Some(Protocol::Http) | None => Form::Http,
             }
         };
@@ -132,6 +141,7 @@ impl Loader<'_> {
                 Protocol::Http => "write `with: { method, path, … }`, or say `protocol` at the service",
                 Protocol::Graphql => "write `with: { query, variables }`",
                 Protocol::Nats => "write `with: { subject, data }`",
+                Protocol::Grpc => "write `with: { method: PACKAGE.SERVICE/METHOD, message }`",
             };
             self.reader.find(Finding::new("S027", self.reader.first_line(&with.span), message).help(help));
             return None;

@@ -19,6 +19,7 @@ use super::yaml::{self, Node, Yaml};
 use crate::expression::{Root, suggest};
 use crate::id::{EventType, Fingerprint, SagaName, ServiceName};
 use crate::openapi::OpenApi;
+use crate::protobuf::Fields;
 use crate::schema::Schema;
 use crate::service::{Protocol, ServiceUrl};
 use crate::time::Span;
@@ -238,9 +239,14 @@ impl Loader<'_> {
 
     /// Reads the protocol of a service whose address means one already.
     fn protocol_of(&mut self, node: &Node, meant: Protocol) -> Option<Protocol> {
-        let words = [("http", Protocol::Http), ("graphql", Protocol::Graphql), ("nats", Protocol::Nats)];
+        let words = [
+            ("http", Protocol::Http),
+            ("graphql", Protocol::Graphql),
+            ("nats", Protocol::Nats),
+            ("grpc", Protocol::Grpc),
+        ];
         let protocol = self.reader.word(node, "`protocol`", &words)?;
-        if (protocol == Protocol::Nats) != (meant == Protocol::Nats) {
+        if !protocol.fits(meant) {
             let message = format!("the address is one of {}, not of {}", meant.as_str(), protocol.as_str());
             let help = "leave `protocol` out, or correct the address";
             self.reader.find(Finding::new("S023", node.span.clone(), message).help(help));
@@ -380,6 +386,17 @@ impl Loader<'_> {
     /// Returns the document that says what the operations of a run in flight are, or of a file that is loaded.
     pub(super) fn operations(&self, name: &ServiceName) -> Option<Arc<OpenApi>> {
         self.environment.services.get(name)?.openapi.clone()
+    }
+
+    /// Returns what a method takes; none where nothing is known of the service's methods, or it is a run in flight,
+    /// which keeps the file that it began with.
+    pub(super) fn method_of(
+        &self,
+        service: &ServiceName,
+        method: &str,
+    ) -> Option<Result<Fields, (String, Option<String>)>> {
+        let known = self.environment.services.get(service).filter(|_| self.outside == Outside::Known)?;
+        Some(known.descriptor.as_ref()?.method(method).map(|method| method.fields()))
     }
 
     /// True for the stored definition of a run in flight.

@@ -12,6 +12,7 @@ mod format;
 mod fuzz;
 pub mod graph;
 mod graphql;
+mod grpc;
 mod kinds;
 pub mod language;
 mod locate;
@@ -51,6 +52,7 @@ pub use yaml::{DEPTH_MAX, FILE_BYTES_MAX, NODES_MAX};
 use crate::id::{EventType, ServiceName};
 use crate::openapi::OpenApi;
 use crate::payload::Payload;
+use crate::protobuf::Descriptors;
 use crate::service::Protocol;
 use crate::time::Span;
 
@@ -69,6 +71,7 @@ pub struct ServiceInfo {
     pub protocol: Protocol,
     /// What it says of its answers.
     pub openapi: Option<Arc<OpenApi>>,
+    pub descriptor: Option<Arc<Descriptors>>,
 }
 
 /// Knows the event types that have a schema.

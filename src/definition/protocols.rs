@@ -20,8 +20,8 @@ impl Loader<'_> {
                     "the key has no place in a graphql request",
                     "give it to a variable: `${ $step.key }`",
                 ),
-                (Protocol::Nats, KeyPlace::Query(_)) => {
-                    ("idempotency", "a subject has no query", "use `header`, or `body`")
+                (Protocol::Nats | Protocol::Grpc, KeyPlace::Query(_)) => {
+                    ("idempotency", "such a call has no query", "use `header`, or `body`")
                 }
                 _ if step.paginate.is_some() => (
                     "paginate",

@@ -32,6 +32,12 @@ impl World {
         let described = crate::openapi::OpenApi::parse(include_str!("../../tests/diagnostics/ledger.openapi.json"));
         let ledger = ServiceInfo { openapi: Some(std::sync::Arc::new(described.unwrap())), ..ServiceInfo::default() };
         services.insert(ServiceName::parse("ledger").unwrap(), ledger);
+        let tracking = ServiceInfo {
+            protocol: Protocol::Grpc,
+            descriptor: Some(std::sync::Arc::new(crate::protobuf::tests::tracking())),
+            ..ServiceInfo::default()
+        };
+        services.insert(ServiceName::parse("tracking").unwrap(), tracking);
         for (name, protocol) in [("crm", Protocol::Graphql), ("stock", Protocol::Nats)] {
             services.insert(ServiceName::parse(name).unwrap(), ServiceInfo { protocol, ..ServiceInfo::default() });
         }

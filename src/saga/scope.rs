@@ -155,7 +155,7 @@ pub fn result_of(answer: Option<&Answer>) -> Payload {
 }
 
 /// Returns what a call gives where its step does not say: over http the whole answer, over graphql its `data`, over
-/// nats the message.
+/// nats and grpc the message.
 pub fn output_of(protocol: Protocol, answer: Option<&Answer>) -> Payload {
     #[derive(serde::Deserialize)]
     struct Response {
@@ -166,7 +166,7 @@ pub fn output_of(protocol: Protocol, answer: Option<&Answer>) -> Payload {
         (Protocol::Graphql, Some(answer)) => {
             answer.body.read::<Response>().map_or_else(|_| Payload::null(), |response| response.data)
         }
-        (Protocol::Nats, Some(answer)) => answer.body.clone(),
+        (Protocol::Nats | Protocol::Grpc, Some(answer)) => answer.body.clone(),
     }
 }
 

@@ -15,6 +15,7 @@ const PURE: &[&str] = &[
     "openapi",
     "payload",
     "problem",
+    "protobuf",
     "request",
     "resilience",
     "saga",

@@ -36,6 +36,22 @@ pub fn answer(status: &str, headers: &[&str], body: &str) -> Vec<u8> {
     format!("{text}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
+/// Accepts TLS with the certificate in `tests/it/tls`, for localhost and 127.0.0.1.
+pub fn acceptor(protocols: &[&[u8]]) -> TlsAcceptor {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let certificate = CertificateDer::from_pem_slice(include_bytes!("tls/server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("tls/server.key")).unwrap();
+    let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    TlsAcceptor::from(Arc::new(config))
+}
+
 /// One listening peer. Plays its plays in order of requests, the last one for ever.
 pub struct Peer {
     pub address: SocketAddr,
@@ -57,17 +73,7 @@ impl Peer {
 
     /// With the certificate in `tests/it/tls`, for localhost and 127.0.0.1.
     pub async fn start_tls(plays: impl Into<Vec<Play>>) -> Self {
-        use rustls::pki_types::pem::PemObject;
-        use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-        let certificate = CertificateDer::from_pem_slice(include_bytes!("tls/server.pem")).unwrap();
-        let key = PrivateKeyDer::from_pem_slice(include_bytes!("tls/server.key")).unwrap();
-        let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], key)
-            .unwrap();
-        Self::listen(plays.into(), Some(TlsAcceptor::from(Arc::new(config)))).await
+        Self::listen(plays.into(), Some(acceptor(&[]))).await
     }
 
     async fn listen(plays: Vec<Play>, tls: Option<TlsAcceptor>) -> Self {

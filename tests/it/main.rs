@@ -23,6 +23,7 @@ mod drain;
 mod failpoints;
 mod foreign;
 mod get_server;
+mod grpc_peer;
 mod io_errors;
 mod journal_damage;
 mod journal_disk_full;

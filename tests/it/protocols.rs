@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::api_process::{Dev, Workspace};
 use crate::connector_peer::{Peer, Play, answer};
+use crate::grpc_peer::{GrpcPeer, descriptor_set};
 use crate::rig::until;
 use crate::server::NatsServer;
 
@@ -220,5 +221,157 @@ async fn a_nats_service_that_is_away_is_waited_for() {
     nats.start_again();
     dev.until(again["id"].as_str().unwrap(), "completed").await;
     service.abort();
+    assert!(dev.stop().success());
+}
+
+const PARCEL: &str = r#"
+saga: parcel
+version: 1
+defaults: { timeout: 2s, retry: { attempts: 3, delay: 50ms, jitter: none } }
+steps:
+  - id: announce
+    call: tracking
+    with:
+      method: tracking.v1.Tracking/Announce
+      message: { orderId: "${ $input.order }", to: { city: Bern }, grams: [1, 2] }
+      metadata: { x-tenant: "${ $input.order }" }
+    compensate: { with: { method: tracking.v1.Tracking/Withdraw, message: { order_id: "${ $input.order }" } } }
+  - id: again
+    if: ${ $input.order != "A-1" }
+    call: tracking
+    with: { method: tracking.v1.Tracking/Announce, message: { orderId: "${ $input.second }" } }
+    compensate: none
+output: { parcel: "${ $steps.announce.output.parcelId }", late: "${ $steps.announce.output.late }" }
+"#;
+
+fn track(path: &str, message: &Value) -> Result<Value, (u16, &'static str)> {
+    match (path.rsplit('/').next().unwrap(), message["orderId"].as_str().unwrap_or_default()) {
+        ("Announce", "refused") => Err((9, "the depot is closed")),
+        ("Announce", "unknown") => Err((13, "it broke")),
+        _ => Ok(json!({"parcelId": "P-7", "number": "9007199254740993"})),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_over_grpc_are_done_judged_and_undone() {
+    let free = "127.0.0.1:0".parse().unwrap();
+    let peer = GrpcPeer::start(free, track).await;
+    let workspace = Workspace::new();
+    workspace.write("sagas/parcel.yaml", PARCEL);
+    std::fs::write(workspace.path().join("tracking.pb"), descriptor_set()).unwrap();
+    let config = format!(
+        "telemetry: {{ otlp: off }}\nservices:\n  tracking: {{ url: \"grpc://{}\", descriptor: tracking.pb, auth: {{ bearer: t0 }} }}\n",
+        peer.address
+    );
+    workspace.write("backstitch.yaml", &config);
+    let dev = Dev::start(&workspace, &["--data", "data"]);
+    let start = async |order: &str, second: &str| {
+        let input = json!({"input": {"order": order, "second": second}}).to_string();
+        let (_, run) = dev.json("POST", "/api/v1/sagas/parcel/runs", Some(&input)).await;
+        run["id"].as_str().unwrap_or_else(|| panic!("{run}")).to_owned()
+    };
+    let run = start("A-1", "").await;
+    let view = dev.until(&run, "completed").await;
+    // What has its default is there as well, and 64 bits are text, as protobuf's JSON has it.
+    assert_eq!(view["output"], json!({"parcel": "P-7", "late": false}));
+    {
+        let asked = peer.asked.lock().unwrap();
+        let (path, metadata, message) = &asked[0];
+        assert_eq!(path, "/tracking.v1.Tracking/Announce");
+        assert_eq!(*message, json!({"orderId": "A-1", "to": {"city": "Bern"}, "grams": ["1", "2"]}));
+        let header = |name: &str| metadata.get(name).map(|value| value.to_str().unwrap().to_owned());
+        assert_eq!(header("authorization").as_deref(), Some("Bearer t0"));
+        assert_eq!((header("x-tenant").as_deref(), header("saga-run")), (Some("A-1"), Some(run)));
+        for name in ["idempotency-key", "traceparent", "correlation-id", "grpc-timeout"] {
+            assert!(header(name).is_some_and(|value| !value.is_empty()), "{name} is missing: {metadata:?}");
+        }
+    }
+    let paths = |since: usize| -> Vec<String> {
+        let asked = peer.asked.lock().unwrap();
+        asked[since..].iter().map(|(path, ..)| path.rsplit('/').next().unwrap().to_owned()).collect()
+    };
+
+    // FAILED_PRECONDITION is a refusal: once, and what was done before is undone.
+    let before = peer.asked.lock().unwrap().len();
+    let view = dev.until(&start("A-2", "refused").await, "compensated").await;
+    assert!(view.to_string().contains("the depot is closed"), "{view}");
+    assert_eq!(paths(before), ["Announce", "Announce", "Withdraw"]);
+
+    // INTERNAL leaves it in doubt: tried again under the same key.
+    let before = peer.asked.lock().unwrap().len();
+    dev.until(&start("A-3", "unknown").await, "compensated").await;
+    assert_eq!(paths(before), ["Announce", "Announce", "Announce", "Announce", "Withdraw"]);
+    let keys: std::collections::BTreeSet<_> = peer.asked.lock().unwrap()[before + 1..before + 4]
+        .iter()
+        .map(|(_, all, _)| all["idempotency-key"].clone())
+        .map(|key| key.to_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(keys.len(), 1);
+
+    // A message that does not fit is refused before anything is sent.
+    let before = peer.asked.lock().unwrap().len();
+    let input = json!({"input": {"order": ["A-4"], "second": ""}}).to_string();
+    let (_, run) = dev.json("POST", "/api/v1/sagas/parcel/runs", Some(&input)).await;
+    let view = dev.until(run["id"].as_str().unwrap(), "compensated").await;
+    assert!(paths(before).is_empty(), "{view}");
+    assert!(dev.stop().success());
+}
+
+/// No server is no effect: the call waits for one, and comes through when there is one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grpc_service_that_is_away_is_waited_for() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    drop(taken);
+    let workspace = Workspace::new();
+    let saga = "saga: away\nversion: 1\nsteps:\n  - id: ask\n    call: tracking\n    with: { method: tracking.v1.Tracking/Announce, message: {} }\n    \
+                retry: { attempts: forever, delay: 50ms, max_delay: 200ms }\n    compensate: none\n";
+    workspace.write("sagas/away.yaml", saga);
+    std::fs::write(workspace.path().join("tracking.pb"), descriptor_set()).unwrap();
+    let config = format!(
+        "telemetry: {{ otlp: off }}\nservices:\n  tracking: {{ url: \"grpc://{address}\", descriptor: tracking.pb }}\n"
+    );
+    workspace.write("backstitch.yaml", &config);
+    let dev = Dev::start(&workspace, &["--data", "data"]);
+    let (_, run) = dev.json("POST", "/api/v1/sagas/away/runs", Some("{}")).await;
+    let run = run["id"].as_str().unwrap().to_owned();
+    let view = until("an attempt that finds no server", async || {
+        let (_, view) = dev.json("GET", &format!("/api/v1/runs/{run}/history"), None).await;
+        view.to_string().contains("cannot connect").then_some(view)
+    })
+    .await;
+    assert!(!view.to_string().contains("maybe"), "nothing was sent: {view}");
+    let peer = GrpcPeer::start(address, track).await;
+    dev.until(&run, "completed").await;
+    assert_eq!(peer.asked.lock().unwrap().len(), 1);
+    assert!(dev.stop().success());
+}
+
+/// Over TLS: by a certificate that is vouched for, and nothing is sent without one.
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_over_tls_is_trusted_or_not_sent() {
+    let peer = GrpcPeer::start_tls(track).await;
+    let saga = "saga: tls\nversion: 1\nsteps:\n  - id: ask\n    call: SERVICE\n    with: { method: tracking.v1.Tracking/Announce, message: {} }\n    \
+                retry: { attempts: 1 }\n    compensate: none\n";
+    let workspace = Workspace::new();
+    for name in ["trusted", "stranger"] {
+        let text = saga.replace("saga: tls", &format!("saga: {name}")).replace("SERVICE", name);
+        workspace.write(&format!("sagas/{name}.yaml"), &text);
+    }
+    std::fs::write(workspace.path().join("tracking.pb"), descriptor_set()).unwrap();
+    workspace.write("ca.pem", include_str!("tls/ca.pem"));
+    let url = format!("grpcs://{}", peer.address);
+    let config = format!(
+        "telemetry: {{ otlp: off }}\nservices:\n  trusted: {{ url: \"{url}\", descriptor: tracking.pb, ca_file: ca.pem }}\n  \
+         stranger: {{ url: \"{url}\", descriptor: tracking.pb }}\n"
+    );
+    workspace.write("backstitch.yaml", &config);
+    let dev = Dev::start(&workspace, &["--data", "data"]);
+    for (name, state, asked) in [("trusted", "completed", 1), ("stranger", "compensated", 1)] {
+        let (_, run) = dev.json("POST", &format!("/api/v1/sagas/{name}/runs"), Some("{}")).await;
+        let view = dev.until(run["id"].as_str().unwrap(), state).await;
+        assert_eq!(peer.asked.lock().unwrap().len(), asked, "{name}: {view}");
+        assert_eq!(view.to_string().contains("certificate"), name == "stranger", "{view}");
+    }
     assert!(dev.stop().success());
 }

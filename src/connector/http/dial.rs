@@ -1,20 +1,17 @@
-//! Opens one connection: resolve, check the addresses, connect, TLS, HTTP handshake.
+//! Opens one connection: route, TLS, HTTP handshake.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::super::address;
+use super::super::route::{Route, RouteError};
 use super::pool::Sender;
-use crate::service::{Network, Service};
+use crate::service::Service;
 
 /// Headers of an answer go into `$result`, so into the journal: 64 KiB is far beyond any honest answer.
 const ANSWER_HEADER_BYTES_MAX: usize = 64 * 1024;
@@ -22,16 +19,8 @@ const ANSWER_HEADER_BYTES_MAX: usize = 64 * 1024;
 /// Why there is no connection. Nothing was sent.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DialError {
-    #[error("cannot resolve {host}: {source}")]
-    Resolve { host: String, source: std::io::Error },
-    #[error("{host} leads to {address}, a private address; say `network: private` if that is meant")]
-    Private { host: String, address: std::net::IpAddr },
-    #[error("{host} has no address")]
-    NoAddress { host: String },
-    #[error("cannot connect to {address}: {source}")]
-    Connect { address: SocketAddr, source: std::io::Error },
-    #[error("cannot connect to {host} within {wait_ms} ms")]
-    Slow { host: String, wait_ms: u128 },
+    #[error(transparent)]
+    Route(#[from] RouteError),
     #[error("TLS with {host} failed: {source}")]
     Tls { host: String, source: std::io::Error },
     #[error("HTTP with {host} failed: {source}")]
@@ -40,11 +29,7 @@ pub(super) enum DialError {
 
 pub(super) struct Dialer {
     host: String,
-    port: u16,
-    network: Network,
-    /// An address in the url is meant as written.
-    written: bool,
-    timeout: Duration,
+    route: Route,
     tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
@@ -59,24 +44,16 @@ impl Dialer {
                 Some((TlsConnector::from(Arc::new(tls_config(service.ca.as_deref())?)), name))
             }
         };
-        Ok(Self {
-            written: address::is_written(&host),
-            host,
-            port: service.url.port(),
-            network: service.network,
-            timeout: service.connect_timeout.to_std(),
-            tls,
-        })
+        Ok(Self { host, route: Route::new(service), tls })
     }
 
     /// Opens a connection, its driver in a task of its own that ends with it.
     pub(super) async fn dial(&self) -> Result<Sender, DialError> {
-        let slow = || DialError::Slow { host: self.host.clone(), wait_ms: self.timeout.as_millis() };
-        tokio::time::timeout(self.timeout, self.open()).await.map_err(|_| slow())?
+        tokio::time::timeout(self.route.timeout, self.open()).await.map_err(|_| self.route.slow())?
     }
 
     async fn open(&self) -> Result<Sender, DialError> {
-        let tcp = self.connect().await?;
+        let tcp = self.route.connect().await?;
         match &self.tls {
             None => self.handshake(tcp).await,
             Some((tls, name)) => {
@@ -87,32 +64,6 @@ impl Dialer {
                 self.handshake(stream).await
             }
         }
-    }
-
-    async fn connect(&self) -> Result<TcpStream, DialError> {
-        let resolved: Vec<SocketAddr> = tokio::net::lookup_host((self.host.as_str(), self.port))
-            .await
-            .map_err(|source| DialError::Resolve { host: self.host.clone(), source })?
-            .collect();
-        // An address that swallows packets must leave time for the others.
-        let each = self.timeout / u32::try_from(resolved.len().max(1)).unwrap_or(u32::MAX);
-        let mut refused = DialError::NoAddress { host: self.host.clone() };
-        for address in resolved {
-            if !self.written && !address::is_allowed(address.ip(), self.network) {
-                refused = DialError::Private { host: self.host.clone(), address: address.ip() };
-                continue;
-            }
-            match tokio::time::timeout(each, TcpStream::connect(address)).await {
-                Ok(Ok(tcp)) => {
-                    // Nagle's algorithm costs 40 ms on every call; without the option we still work.
-                    let _ = tcp.set_nodelay(true);
-                    return Ok(tcp);
-                }
-                Ok(Err(source)) => refused = DialError::Connect { address, source },
-                Err(_) => refused = DialError::Slow { host: address.to_string(), wait_ms: each.as_millis() },
-            }
-        }
-        Err(refused)
     }
 
     async fn handshake<S>(&self, stream: S) -> Result<Sender, DialError>

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
 
 use crate::connector::Call;
+use crate::connector::sign_in::basic;
 use crate::payload::Payload;
 use crate::planted;
 use crate::service::{Auth, Protocol, Service};
@@ -49,7 +50,7 @@ impl Head {
         let auth = service.auth.as_ref().map(sign_in).transpose()?;
         let accept = match service.protocol {
             Protocol::Graphql => "application/graphql-response+json, application/json;q=0.9",
-            Protocol::Http | Protocol::Nats => "application/json",
+            Protocol::Http | Protocol::Nats | Protocol::Grpc => "application/json",
         };
         Ok(Self { host, auth, accept })
     }
@@ -144,12 +145,7 @@ impl Head {
 fn sign_in(auth: &Auth) -> Result<(HeaderName, HeaderValue), String> {
     let (name, text) = match auth {
         Auth::Bearer(token) => (AUTHORIZATION, format!("Bearer {}", token.expose())),
-        Auth::Basic { username, password } => {
-            if username.contains(':') {
-                return Err("`auth.basic.username` holds a `:`, which basic authentication cannot send".to_owned());
-            }
-            (AUTHORIZATION, format!("Basic {}", base64(format!("{username}:{}", password.expose()).as_bytes())))
-        }
+        Auth::Basic { username, password } => (AUTHORIZATION, basic(username, password)?),
         Auth::ApiKey { header, value } => {
             let name = HeaderName::from_bytes(header.as_bytes())
                 .map_err(|_| format!("`auth.api_key.header`: `{header}` is no header name"))?;
@@ -220,20 +216,6 @@ impl AsRef<[u8]> for Text {
     }
 }
 
-/// RFC 4648 section 4, with padding.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let bits = chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for place in 0..4 {
-            let digit = ALPHABET[(bits >> (18 - 6 * place) & 63) as usize];
-            text.push(if place <= chunk.len() { char::from(digit) } else { '=' });
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,14 +258,6 @@ mod tests {
         ] {
             assert_eq!(url.own_link(link).as_deref(), own, "{why}");
         }
-    }
-
-    #[test]
-    fn base64_as_in_rfc_4648() {
-        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
-            assert_eq!(base64(bytes.as_bytes()), text);
-        }
-        assert_eq!(base64("Aladdin:open sesame".as_bytes()), "QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
     }
 
     #[test]

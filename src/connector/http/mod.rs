@@ -125,16 +125,7 @@ impl Connector for HttpConnector {
 
 impl Endpoint {
     fn figures(&self) -> Figures {
-        let (in_flight, circuit) = self.permission.state();
-        Figures {
-            service: self.name.clone(),
-            in_flight,
-            limit: self.service.limits().concurrency,
-            waiting: self.permission.waiting(),
-            waited_ms: self.permission.waited_ms(),
-            idle_sockets: self.pool.idle_len(),
-            circuit,
-        }
+        self.permission.figures(&self.name, &self.service, self.pool.idle_len())
     }
 
     /// One attempt: leave, message, exchange, judgement.

@@ -65,8 +65,11 @@ pub(super) static WITH: Mapping = Mapping {
     keys: &[
         key(
             "method",
-            Value::Words(&["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]),
-            "http. GET and HEAD need no undo. grpc: the method's full name.",
+            Value::OneOf(&[
+                Value::Words(&["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]),
+                Value::Literal,
+            ]),
+            "http. GET and HEAD need no undo. grpc: the method's full name, `tracking.v1.Tracking/Announce`.",
         ),
         key(
             "path",
