@@ -8,11 +8,13 @@ use std::collections::BTreeMap;
 use super::late_spans::Late;
 use super::recovery;
 use super::run::{Move, Run};
+use crate::definition::Compensate;
 use crate::envelope::Event;
 use crate::id::{RunId, ServiceName};
 use crate::problem::Problem;
-use crate::request::{Direction, Effect};
+use crate::request::{Direction, Effect, Request};
 use crate::saga::{Activity, Fact, Final, Operation, SettleCause, StepAt, UndoEnd, emitted_span, trace_part};
+use crate::service::Protocol;
 use crate::telemetry::names;
 use crate::telemetry::{AttrValue, Counts, EngineSpan, SpanKind, SpanSink, SpanStatus};
 use crate::time::{Span, Timestamp};
@@ -227,6 +229,37 @@ impl Published<'_> {
     }
 }
 
+/// Says what was called, in the words of the conventions for its protocol.
+fn called<'a>(attributes: &mut Attributes<'a>, protocol: Protocol, request: &'a Request, server: Option<&'a Server>) {
+    match protocol {
+        Protocol::Http | Protocol::Graphql => {
+            attributes.push((names::HTTP_REQUEST_METHOD, request.method.as_str().into()));
+            if let Some(server) = server {
+                // Queries may hold what nobody should read.
+                let path = request.target.split(['?', '#']).next().unwrap_or_default();
+                attributes.push((names::URL_FULL, format!("{}{path}", server.url).into()));
+            }
+        }
+        Protocol::Grpc => {
+            attributes.push((names::RPC_SYSTEM, "grpc".into()));
+            if let Some((service, method)) = request.target.trim_start_matches('/').split_once('/') {
+                attributes.push((names::RPC_SERVICE, service.into()));
+                attributes.push((names::RPC_METHOD, method.into()));
+            }
+        }
+        Protocol::Nats => {
+            attributes.push((names::MESSAGING_SYSTEM, "nats".into()));
+            attributes.push((names::MESSAGING_OPERATION_TYPE, "send".into()));
+            attributes.push((names::MESSAGING_OPERATION_NAME, "request".into()));
+            attributes.push((names::MESSAGING_DESTINATION_NAME, request.target.as_str().into()));
+        }
+    }
+    if let Some(server) = server {
+        attributes.push((names::SERVER_ADDRESS, server.address.as_str().into()));
+        attributes.push((names::SERVER_PORT, server.port.into()));
+    }
+}
+
 /// The attributes of a span about an event (OpenTelemetry's conventions for messaging and CloudEvents).
 fn messaging<'a>(
     kind: &'a str,
@@ -425,27 +458,31 @@ impl<'a> Story<'a> {
         attributes.push((names::SAGA_ATTEMPT, attempt.into()));
         attributes.push((names::SAGA_DIRECTION, direction.as_str().into()));
         attributes.push((names::SAGA_OUTCOME, end.effect.as_str().into()));
-        let request = match direction {
-            Direction::Forward => &at.request,
-            Direction::Check => &at.check.request,
-            Direction::Compensate => &at.undo.request,
+        let rule = self.run.definition.step(step.step);
+        let (request, call) = match direction {
+            Direction::Forward => (&at.request, rule.action.call()),
+            Direction::Check => (&at.check.request, rule.on_unknown.check.as_ref().map(|check| &check.call)),
+            Direction::Compensate => match &rule.compensate {
+                Compensate::Call(undo) => (&at.undo.request, Some(&undo.call)),
+                _ => (&at.undo.request, None),
+            },
         };
+        let protocol = call.map_or(Protocol::Http, |call| call.protocol);
         if let Some(request) = request {
-            attributes.push((names::HTTP_REQUEST_METHOD, request.method.as_str().into()));
             attributes.push((names::PEER_SERVICE, request.service.as_str().into()));
-            if let Some(server) = self.policy.servers.get(&request.service) {
-                // Queries may hold what nobody should read.
-                let path = request.target.split(['?', '#']).next().unwrap_or_default();
-                attributes.push((names::URL_FULL, format!("{}{path}", server.url).into()));
-                attributes.push((names::SERVER_ADDRESS, server.address.as_str().into()));
-                attributes.push((names::SERVER_PORT, server.port.into()));
-            }
+            let server = self.policy.servers.get(&request.service);
+            called(&mut attributes, protocol, request, server);
         }
-        if attempt > 1 {
+        let over_http = matches!(protocol, Protocol::Http | Protocol::Graphql);
+        if attempt > 1 && over_http {
             attributes.push((names::HTTP_REQUEST_RESEND_COUNT, (attempt - 1).into()));
         }
-        if let Some(status) = end.status {
-            attributes.push((names::HTTP_RESPONSE_STATUS_CODE, status.into()));
+        match (end.status, protocol) {
+            (Some(status), Protocol::Http | Protocol::Graphql) => {
+                attributes.push((names::HTTP_RESPONSE_STATUS_CODE, status.into()));
+            }
+            (Some(status), Protocol::Grpc) => attributes.push((names::RPC_GRPC_STATUS_CODE, status.into())),
+            (Some(_), Protocol::Nats) | (None, _) => {}
         }
         if let Some(kind) = end.kind {
             attributes.push((names::ERROR_TYPE, kind.into()));
@@ -543,4 +580,43 @@ fn span_name(path: &str, direction: Direction) -> Cow<'_, str> {
 
 const fn micros(at: Timestamp) -> u64 {
     at.0.saturating_mul(1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_named_as_their_protocol_does() {
+        let server = Server { url: "http://a/v1".to_owned(), address: "a".to_owned(), port: 80 };
+        let names_of = |protocol: Protocol, target: &str| {
+            let request = Request {
+                service: ServiceName::parse("a").unwrap(),
+                method: "POST".to_owned(),
+                target: target.to_owned(),
+                headers: Vec::new(),
+                body: None,
+                cache: None,
+            };
+            let mut attributes = Vec::new();
+            called(&mut attributes, protocol, &request, Some(&server));
+            let shown = attributes.iter().filter_map(|(name, value)| match value {
+                AttrValue::Text(text) => Some(format!("{name}={text}")),
+                _ => None,
+            });
+            shown.collect::<Vec<_>>().join(" ")
+        };
+        for (protocol, target, expected) in [
+            (Protocol::Http, "/b?secret=1", "http.request.method=POST url.full=http://a/v1/b server.address=a"),
+            (Protocol::Graphql, "", "http.request.method=POST url.full=http://a/v1 server.address=a"),
+            (Protocol::Grpc, "/p.v1.S/M", "rpc.system=grpc rpc.service=p.v1.S rpc.method=M server.address=a"),
+            (
+                Protocol::Nats,
+                "stock.a",
+                "messaging.system=nats messaging.operation.type=send messaging.operation.name=request messaging.destination.name=stock.a server.address=a",
+            ),
+        ] {
+            assert_eq!(names_of(protocol, target), expected);
+        }
+    }
 }

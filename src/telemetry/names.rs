@@ -33,6 +33,14 @@ pub const URL_FULL: &str = "url.full";
 /// The service's name in the configuration.
 pub const PEER_SERVICE: &str = "peer.service";
 
+/// `grpc`
+pub const RPC_SYSTEM: &str = "rpc.system";
+/// With its package.
+pub const RPC_SERVICE: &str = "rpc.service";
+pub const RPC_METHOD: &str = "rpc.method";
+/// 0 to 16.
+pub const RPC_GRPC_STATUS_CODE: &str = "rpc.grpc.status_code";
+
 /// `nats`
 pub const MESSAGING_SYSTEM: &str = "messaging.system";
 /// The subject.
