@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::finding::Finding;
 use super::load::told;
-use crate::definition::{Action, Child, Compensate, SagaDefinition, Step, at_step};
+use crate::definition::{self, Action, Child, Compensate, Outline, SagaDefinition, Step, at_step};
 
 /// No such saga.
 pub const UNKNOWN_SAGA: &str = "F005";
@@ -33,6 +33,30 @@ pub fn check(definitions: &[SagaDefinition], findings: &mut Vec<Finding>) {
                 findings.extend(sagas.known(definition, step, "compensate", &undo.child).err().map(|finding| *finding));
             }
         }
+    }
+}
+
+/// Writes behind each file which of its steps are pivots because the sagas that they run have one.
+pub fn resolve_pivots(texts: &mut [(String, String)]) {
+    let outlines: Vec<Option<Outline>> = texts.iter().map(|(_, text)| definition::outline(text)).collect();
+    let mut pivots: BTreeMap<(&str, u32), bool> =
+        outlines.iter().flatten().map(|one| ((one.saga.as_str(), one.version), one.has_pivot)).collect();
+    let has_one = |pivots: &BTreeMap<(&str, u32), bool>, saga: &str, version: Option<u32>| match version {
+        Some(version) => pivots.get(&(saga, version)).copied().unwrap_or(false),
+        None => pivots.range((saga, 0)..=(saga, u32::MAX)).next_back().is_some_and(|(_, has)| *has),
+    };
+    // Through sagas that run sagas; a circle is refused later.
+    for _ in 0..DEPTH_MAX {
+        for one in outlines.iter().flatten() {
+            if one.runs.iter().any(|run| has_one(&pivots, &run.saga, run.version)) {
+                pivots.insert((&one.saga, one.version), true);
+            }
+        }
+    }
+    for ((_, text), outline) in texts.iter_mut().zip(&outlines) {
+        let runs = outline.iter().flat_map(|one| &one.runs);
+        let steps = runs.filter(|run| has_one(&pivots, &run.saga, run.version)).map(|run| run.step.clone());
+        *text = definition::with_pivots(text, &steps.collect());
     }
 }
 
@@ -87,7 +111,7 @@ impl<'d> Sagas<'d> {
             let help = if step.after_pivot {
                 "there is a pivot before it on its path, and a path has one".to_owned()
             } else {
-                "write `pivot: true`".to_owned()
+                "leave `pivot: false` out".to_owned()
             };
             said(saga, step, "run", CHILD_PIVOT, message, help)
         })
@@ -124,7 +148,11 @@ mod tests {
     use crate::definition::reload;
 
     fn found(texts: &[&str]) -> Vec<String> {
-        let load = |text: &&str| reload("test.yaml", text).unwrap_or_else(|found| panic!("{found:?}\n{text}"));
+        let mut texts: Vec<_> = texts.iter().map(|text| ("test.yaml".to_owned(), (*text).to_owned())).collect();
+        resolve_pivots(&mut texts);
+        let load = |(_, text): &(String, String)| {
+            reload("test.yaml", text).unwrap_or_else(|found| panic!("{found:?}\n{text}"))
+        };
         let definitions: Vec<SagaDefinition> = texts.iter().map(load).collect();
         let mut findings = Vec::new();
         check(&definitions, &mut findings);
@@ -171,9 +199,19 @@ mod tests {
                 ],
             ),
             (
-                "a pivot that is none here",
-                &[pivot, "saga: top\nsteps: [{ id: r, run: pivot }]\n"],
-                &["F007:2:23 saga `pivot` has a point of no return, so this step is one; write `pivot: true`"],
+                "a pivot that says it is none",
+                &[pivot, "saga: top\nsteps: [{ id: r, run: pivot, pivot: false }]\n"],
+                &["F007:2:23 saga `pivot` has a point of no return, so this step is one; leave `pivot: false` out"],
+            ),
+            ("a pivot by its child", &[pivot, "saga: top\nsteps: [{ id: r, run: pivot }]\n"], &[]),
+            (
+                "behind it nothing is undone",
+                &[
+                    "saga: over\nsteps: [{ id: r, run: top }, { id: s, call: x, with: { method: POST, path: /a } }, { id: t, wait: 1s }]\n",
+                    "saga: top\nsteps: [{ id: r, run: pivot }]\n",
+                    pivot,
+                ],
+                &[],
             ),
             ("a pivot that is one", &[pivot, "saga: top\nsteps: [{ id: r, run: pivot, pivot: true }]\n"], &[]),
             (

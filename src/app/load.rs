@@ -125,16 +125,17 @@ fn sagas(
     let environment = Environment { services: &known, schemas: &lookup };
     // What cannot be looked up would be reported as unknown in every file: one mistake is enough.
     let whole = config.is_some() && registry.is_some();
-    let mut definitions = Vec::new();
+    let mut texts = Vec::new();
     for path in &sources.sagas {
         match files::sagas(path) {
-            Ok(texts) => {
-                for (file, text) in texts {
-                    definitions.extend(saga(&file, &text, &environment, whole, &mut findings));
-                }
-            }
+            Ok(found) => texts.extend(found),
             Err(found) => findings.extend(found),
         }
+    }
+    super::children::resolve_pivots(&mut texts);
+    let mut definitions = Vec::new();
+    for (file, text) in texts {
+        definitions.extend(saga(&file, &text, &environment, whole, &mut findings));
     }
     // With a file that cannot be read, what it defines would be called unknown elsewhere.
     if !findings.iter().any(Finding::is_error) {

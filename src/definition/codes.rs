@@ -274,5 +274,5 @@ const FILES: &str = "
 | `F004` | Two files give the same service name to different addresses. | Rename one, or put it into the configuration. |
 | `F005` | A `run` of a saga, or of a version, that is not there. | The help names the nearest. |
 | `F006` | Sagas that run each other for ever, or more than 16 deep. | Let one of them end without the other. |
-| `F007` | A `run` of a saga with a pivot, in a step that is none. | Write `pivot: true`; a path has one pivot. |
+| `F007` | A `run` of a saga with a pivot, in a step that says `pivot: false`. | Leave it out; a path has one pivot. |
 ";

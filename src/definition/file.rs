@@ -87,6 +87,8 @@ pub(super) struct Loader<'e> {
     pub unread: BTreeSet<String>,
     /// Steps whose action could not be read.
     pub broken: BTreeSet<StepIndex>,
+    /// Steps that are pivots because of the sagas that they run.
+    pub resolved: BTreeSet<String>,
     /// The reading has passed the pivot on this path.
     pub after_pivot: bool,
     /// The innermost kind of step around in which no pivot may stand.
@@ -117,6 +119,7 @@ pub(super) fn read(
         ids: BTreeMap::new(),
         unread: BTreeSet::new(),
         broken: BTreeSet::new(),
+        resolved: super::outline::pivots(text),
         after_pivot: false,
         no_pivot: None,
     };

@@ -84,7 +84,9 @@ impl Loader<'_> {
     }
 
     fn pivot_rules(&mut self, index: StepIndex, map: Map<'_>, kind: &str) {
-        let Some(entry) = map.entry("pivot") else { return };
+        let resolved = self.resolved.contains(self.steps[index as usize].id.as_str());
+        let by_its_child = || map.entry("run").filter(|_| resolved);
+        let Some(entry) = map.entry("pivot").or_else(by_its_child) else { return };
         let span = entry.key_span.clone();
         if self.steps[index as usize].after_pivot {
             let message = "there is a pivot before this one on its path";

@@ -193,7 +193,10 @@ impl Loader<'_> {
             let condition = self.reader.expression(node, FORWARD, At::Condition(index));
             self.steps[index as usize].condition = condition;
         }
-        let pivot = map.get("pivot").and_then(|node| self.reader.boolean(node, "`pivot`")).unwrap_or(false);
+        let pivot = match map.get("pivot") {
+            Some(node) => self.reader.boolean(node, "`pivot`").unwrap_or(false),
+            None => self.resolved.contains(self.steps[index as usize].id.as_str()),
+        };
         let optional = map.get("optional").and_then(|node| self.reader.boolean(node, "`optional`")).unwrap_or(false);
         if optional
             && kind == "fail"
