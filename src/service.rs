@@ -80,13 +80,15 @@ pub enum Protocol {
     /// Request and reply over NATS.
     Nats,
     Grpc,
+    /// SOAP 1.1 over http.
+    Soap,
 }
 
 impl Protocol {
-    /// True where an address that means the other one by itself may have this one: GraphQL is spoken over http.
+    /// True where an address that means the other one by itself may have this one: GraphQL and SOAP are spoken over http.
     #[must_use]
     pub fn fits(self, meant: Self) -> bool {
-        self == meant || (self, meant) == (Self::Graphql, Self::Http)
+        self == meant || (matches!(self, Self::Graphql | Self::Soap) && meant == Self::Http)
     }
 
     /// Returns the word of configuration and messages.
@@ -97,6 +99,7 @@ impl Protocol {
             Self::Graphql => "graphql",
             Self::Nats => "nats",
             Self::Grpc => "grpc",
+            Self::Soap => "soap",
         }
     }
 }

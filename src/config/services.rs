@@ -67,6 +67,7 @@ fn service(reader: &mut Reader<'_>, outside: &dyn Outside, entry: &Entry) -> Opt
             ("graphql", Protocol::Graphql),
             ("nats", Protocol::Nats),
             ("grpc", Protocol::Grpc),
+            ("soap", Protocol::Soap),
         ];
         let protocol = reader.word_of(&node, &path, &words)?;
         if !protocol.fits(service.protocol) {

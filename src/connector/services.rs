@@ -38,12 +38,12 @@ impl Services {
     pub fn add(&self, name: ServiceName, service: Service) -> Result<(), Error> {
         let protocol = service.protocol;
         match protocol {
-            Protocol::Http | Protocol::Graphql => self.http.add(name.clone(), service)?,
+            Protocol::Http | Protocol::Graphql | Protocol::Soap => self.http.add(name.clone(), service)?,
             Protocol::Nats => self.nats.add(name.clone(), service)?,
             Protocol::Grpc => self.grpc.add(name.clone(), service)?,
         }
         // It may have had another protocol before.
-        if !matches!(protocol, Protocol::Http | Protocol::Graphql) {
+        if matches!(protocol, Protocol::Nats | Protocol::Grpc) {
             self.http.remove(&name);
         }
         if protocol != Protocol::Nats {

@@ -232,7 +232,7 @@ impl Published<'_> {
 /// Says what was called, in the words of the conventions for its protocol.
 fn called<'a>(attributes: &mut Attributes<'a>, protocol: Protocol, request: &'a Request, server: Option<&'a Server>) {
     match protocol {
-        Protocol::Http | Protocol::Graphql => {
+        Protocol::Http | Protocol::Graphql | Protocol::Soap => {
             attributes.push((names::HTTP_REQUEST_METHOD, request.method.as_str().into()));
             if let Some(server) = server {
                 // Queries may hold what nobody should read.
@@ -473,12 +473,12 @@ impl<'a> Story<'a> {
             let server = self.policy.servers.get(&request.service);
             called(&mut attributes, protocol, request, server);
         }
-        let over_http = matches!(protocol, Protocol::Http | Protocol::Graphql);
+        let over_http = matches!(protocol, Protocol::Http | Protocol::Graphql | Protocol::Soap);
         if attempt > 1 && over_http {
             attributes.push((names::HTTP_REQUEST_RESEND_COUNT, (attempt - 1).into()));
         }
         match (end.status, protocol) {
-            (Some(status), Protocol::Http | Protocol::Graphql) => {
+            (Some(status), Protocol::Http | Protocol::Graphql | Protocol::Soap) => {
                 attributes.push((names::HTTP_RESPONSE_STATUS_CODE, status.into()));
             }
             (Some(status), Protocol::Grpc) => attributes.push((names::RPC_GRPC_STATUS_CODE, status.into())),

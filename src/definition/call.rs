@@ -34,8 +34,6 @@ const OWN_HEADERS: &[&str] = &[
     "transfer-encoding",
     "upgrade",
 ];
-/// What other protocols have in `with`.
-pub(super) const WITH_LATER: &[&str] = &["action"];
 
 /// Whose `with` it is.
 #[derive(Clone, Copy)]
@@ -46,6 +44,7 @@ enum Form {
     Graphql,
     Nats,
     Grpc,
+    Soap,
 }
 
 impl Form {
@@ -55,6 +54,7 @@ impl Form {
             Self::Graphql => Protocol::Graphql,
             Self::Nats => Protocol::Nats,
             Self::Grpc => Protocol::Grpc,
+            Self::Soap => Protocol::Soap,
         }
     }
 }
@@ -96,6 +96,7 @@ impl Loader<'_> {
             Form::Graphql => self.graphql(&place),
             Form::Nats => self.nats(&place),
             Form::Grpc => self.grpc(&place),
+            Form::Soap => self.soap(&place),
         }
     }
 
@@ -114,6 +115,8 @@ impl Loader<'_> {
             Form::Grpc
         } else if has("method") || has("path") {
             Form::Http
+        } else if has("action") {
+            Form::Soap
         } else if has("subject") || has("data") {
             Form::Nats
         } else if has("query") || has("variables") {
@@ -125,6 +128,7 @@ impl Loader<'_> {
                 Some(Protocol::Graphql) => Form::Graphql,
                 Some(Protocol::Nats) => Form::Nats,
                 Some(Protocol::Grpc) => Form::Grpc,
+                Some(Protocol::Soap) => Form::Soap,
                 Some(Protocol::Http) | None => Form::Http,
             }
         };
@@ -142,6 +146,7 @@ impl Loader<'_> {
                 Protocol::Graphql => "write `with: { query, variables }`",
                 Protocol::Nats => "write `with: { subject, data }`",
                 Protocol::Grpc => "write `with: { method: PACKAGE.SERVICE/METHOD, message }`",
+                Protocol::Soap => "write `with: { action, body }`",
             };
             self.reader.find(Finding::new("S027", self.reader.first_line(&with.span), message).help(help));
             return None;
@@ -152,7 +157,7 @@ impl Loader<'_> {
     fn http(&mut self, place: &Placement<'_>) -> Option<CallTemplate> {
         let Placement { service, with, roots, at } = place;
         let (roots, at) = (*roots, *at);
-        let with = self.reader.mapping(with, "`with`", &["method", "path", "query", "headers", "body"], WITH_LATER)?;
+        let with = self.reader.mapping(with, "`with`", &["method", "path", "query", "headers", "body"], &[])?;
         let method = self.reader.required(with, "`with`", "method", "write GET, POST, PUT, PATCH or DELETE");
         let method = method.and_then(|node| self.method(node));
         let path = self.reader.required(

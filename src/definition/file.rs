@@ -247,6 +247,7 @@ impl Loader<'_> {
             ("graphql", Protocol::Graphql),
             ("nats", Protocol::Nats),
             ("grpc", Protocol::Grpc),
+            ("soap", Protocol::Soap),
         ];
         let protocol = self.reader.word(node, "`protocol`", &words)?;
         if !protocol.fits(meant) {

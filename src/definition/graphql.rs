@@ -5,7 +5,7 @@ use std::ops::Range;
 use apollo_parser::Parser;
 use apollo_parser::cst::{CstNode, Definition, OperationDefinition, Type};
 
-use super::call::{Placement, WITH_LATER};
+use super::call::Placement;
 use super::diagnostic::Finding;
 use super::file::Loader;
 use super::model::CallTemplate;
@@ -39,7 +39,7 @@ struct Wrong {
 
 impl Loader<'_> {
     pub(super) fn graphql(&mut self, place: &Placement<'_>) -> Option<CallTemplate> {
-        let with = self.reader.mapping(place.with, "`with`", &["query", "variables", "operation"], WITH_LATER)?;
+        let with = self.reader.mapping(place.with, "`with`", &["query", "variables", "operation"], &[])?;
         let help = "write the document: `query: \"mutation ($id: ID!) { … }\"`";
         let node = self.reader.required(with, "`with`", "query", help)?;
         let text = self.reader.literal(node, "`query`")?;

@@ -1,6 +1,6 @@
 //! The grpc `with`: a method of the service's descriptors, its message as JSON, and metadata.
 
-use super::call::{Placement, WITH_LATER};
+use super::call::Placement;
 use super::diagnostic::Finding;
 use super::file::Loader;
 use super::model::CallTemplate;
@@ -12,7 +12,7 @@ use crate::service::Protocol;
 
 impl Loader<'_> {
     pub(super) fn grpc(&mut self, place: &Placement<'_>) -> Option<CallTemplate> {
-        let with = self.reader.mapping(place.with, "`with`", &["method", "message", "metadata"], WITH_LATER)?;
+        let with = self.reader.mapping(place.with, "`with`", &["method", "message", "metadata"], &[])?;
         let help = "write the method's full name: `method: tracking.v1.Tracking/Announce`";
         let node = self.reader.required(with, "`with`", "method", help)?;
         let name = self.reader.literal(node, "`method`")?.trim_start_matches('/');

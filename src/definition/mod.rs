@@ -31,6 +31,7 @@ mod rounds;
 mod rules;
 pub mod schedule;
 mod scheduled;
+mod soap;
 mod step;
 mod subject;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::call::{Placement, WITH_LATER};
+use super::call::Placement;
 use super::diagnostic::Finding;
 use super::file::Loader;
 use super::model::{CallTemplate, InputSchema};
@@ -18,7 +18,7 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 
 impl Loader<'_> {
     pub(super) fn operation(&mut self, place: &Placement<'_>) -> Option<CallTemplate> {
-        let with = self.reader.mapping(place.with, "`with`", &["operation", "parameters", "body"], WITH_LATER)?;
+        let with = self.reader.mapping(place.with, "`with`", &["operation", "parameters", "body"], &[])?;
         let help = "write the operation's id: `operation: createCharge`";
         let node = self.reader.required(with, "`with`", "operation", help)?;
         let id = self.reader.literal(node, "`operation`")?;

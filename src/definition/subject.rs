@@ -1,6 +1,6 @@
 //! The nats `with`: a subject that is asked, and the data of the request.
 
-use super::call::{Placement, WITH_LATER};
+use super::call::Placement;
 use super::diagnostic::Finding;
 use super::file::Loader;
 use super::model::CallTemplate;
@@ -9,7 +9,7 @@ use crate::service::Protocol;
 
 impl Loader<'_> {
     pub(super) fn nats(&mut self, place: &Placement<'_>) -> Option<CallTemplate> {
-        let with = self.reader.mapping(place.with, "`with`", &["subject", "data"], WITH_LATER)?;
+        let with = self.reader.mapping(place.with, "`with`", &["subject", "data"], &[])?;
         let node = self.reader.required(with, "`with`", "subject", "write `subject: stock.reserve`")?;
         let subject = self.reader.text_template(node, "a subject", place.roots, place.at)?;
         let Yaml::Scalar(scalar) = &node.value else { return None };

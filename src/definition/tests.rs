@@ -38,7 +38,7 @@ impl World {
             ..ServiceInfo::default()
         };
         services.insert(ServiceName::parse("tracking").unwrap(), tracking);
-        for (name, protocol) in [("crm", Protocol::Graphql), ("stock", Protocol::Nats)] {
+        for (name, protocol) in [("crm", Protocol::Graphql), ("insurer", Protocol::Soap), ("stock", Protocol::Nats)] {
             services.insert(ServiceName::parse(name).unwrap(), ServiceInfo { protocol, ..ServiceInfo::default() });
         }
         Self { services, schemas: crate::schema::Registry::load(schemas).unwrap() }

@@ -154,7 +154,7 @@ pub fn result_of(answer: Option<&Answer>) -> Payload {
     })
 }
 
-/// Returns what a call gives where its step does not say: over http the whole answer, over graphql its `data`, over
+/// Returns what a call gives where its step does not say: over http and soap the whole answer, over graphql its `data`, over
 /// nats and grpc the message.
 pub fn output_of(protocol: Protocol, answer: Option<&Answer>) -> Payload {
     #[derive(serde::Deserialize)]
@@ -162,7 +162,7 @@ pub fn output_of(protocol: Protocol, answer: Option<&Answer>) -> Payload {
         data: Payload,
     }
     match (protocol, answer) {
-        (Protocol::Http, _) | (_, None) => result_of(answer),
+        (Protocol::Http | Protocol::Soap, _) | (_, None) => result_of(answer),
         (Protocol::Graphql, Some(answer)) => {
             answer.body.read::<Response>().map_or_else(|_| Payload::null(), |response| response.data)
         }

@@ -375,3 +375,70 @@ async fn grpc_over_tls_is_trusted_or_not_sent() {
     }
     assert!(dev.stop().success());
 }
+
+const COVER: &str = r##"
+saga: cover
+version: 1
+defaults: { timeout: 2s, retry: { attempts: 1 } }
+steps:
+  - id: cover
+    call: insurer
+    with:
+      action: urn:insure/Cover
+      body: { "i:Cover": { "@xmlns:i": "urn:insure", order: "${ $input.order }", lines: [{ value: 7 }, { value: 8 }] } }
+    output: { policy: "${ $result.body.Covered.policy }" }
+    compensate: { with: { action: urn:insure/Release, body: { "i:Release": { "@xmlns:i": "urn:insure", policy: "${ $forward.output.policy // null }" } } } }
+  - id: again
+    call: insurer
+    with: { action: urn:insure/Cover, body: { "i:Cover": { order: "<second>" } } }
+    compensate: none
+"##;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_over_soap_are_done_judged_and_undone() {
+    let soap = |status: &str, body: &str| {
+        let text = format!(
+            "<s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\"><s:Body>{body}</s:Body></s:Envelope>"
+        );
+        Play::Say(answer(status, &["Content-Type: text/xml"], &text))
+    };
+    let peer = Peer::start([
+        soap("200 OK", "<c:Covered xmlns:c=\"urn:insure\"><policy>P-1</policy></c:Covered>"),
+        soap(
+            "500 Internal Server Error",
+            "<s:Fault><faultcode>s:Client</faultcode><faultstring>covered twice</faultstring></s:Fault>",
+        ),
+        soap("200 OK", "<Released/>"),
+    ])
+    .await;
+    let workspace = Workspace::new();
+    workspace.write("sagas/cover.yaml", COVER);
+    workspace.write(
+        "backstitch.yaml",
+        &format!(
+            "telemetry: {{ otlp: off }}\nservices:\n  insurer: {{ url: \"http://{}/soap\", protocol: soap }}\n",
+            peer.address
+        ),
+    );
+    let dev = Dev::start(&workspace, &["--data", "data"]);
+    let (_, run) = dev.json("POST", "/api/v1/sagas/cover/runs", Some(r#"{"input": {"order": "A-1 & <2>"}}"#)).await;
+    let view = dev.until(run["id"].as_str().unwrap(), "compensated").await;
+    assert!(view.to_string().contains("covered twice"), "{view}");
+    let requests = peer.requests();
+    let actions: Vec<&str> = requests
+        .iter()
+        .filter_map(|request| request.lines().find(|line| line.to_ascii_lowercase().starts_with("soapaction:")))
+        .collect();
+    assert_eq!(
+        actions,
+        ["soapaction: \"urn:insure/Cover\"", "soapaction: \"urn:insure/Cover\"", "soapaction: \"urn:insure/Release\""]
+    );
+    assert!(
+        requests[0].starts_with("POST /soap HTTP/1.1\r\n")
+            && requests[0].contains("content-type: text/xml; charset=utf-8")
+    );
+    let body = "<soap:Body><i:Cover xmlns:i=\"urn:insure\"><order>A-1 &amp; &lt;2&gt;</order><lines><value>7</value></lines><lines><value>8</value></lines></i:Cover></soap:Body>";
+    assert!(requests[0].contains(body), "{}", requests[0]);
+    assert!(requests[2].contains("<policy>P-1</policy>"), "{}", requests[2]);
+    assert!(dev.stop().success());
+}

@@ -8,6 +8,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::graphql;
 use super::retry_after::retry_after;
+use super::soap;
 use crate::payload::Payload;
 use crate::problem::{Problem, kind};
 use crate::request::{Again, Answer, Attempt, Effect};
@@ -30,6 +31,13 @@ pub(super) fn answered(raw: Raw, now: SystemTime, protocol: Protocol) -> Attempt
         && let Some(response) = body.as_ref().ok().and_then(|body| graphql::read(&raw, body))
     {
         return graphql::answered(&raw, body.unwrap_or_else(|_| Payload::null()), response);
+    }
+    if protocol == Protocol::Soap {
+        match soap::read(&raw) {
+            Some(Ok(response)) => return soap::answered(&raw, response),
+            Some(Err(why)) if raw.status.is_success() => body = Err(why),
+            Some(Err(_)) | None => {}
+        }
     }
     if protocol == Protocol::Graphql && body.is_ok() && raw.status.is_success() {
         body = Err("the answer is no GraphQL response".to_owned());

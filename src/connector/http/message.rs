@@ -6,6 +6,7 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
 
+use super::soap;
 use crate::connector::Call;
 use crate::connector::sign_in::basic;
 use crate::payload::Payload;
@@ -42,6 +43,7 @@ pub(super) struct Head {
     host: HeaderValue,
     auth: Option<(HeaderName, HeaderValue)>,
     accept: &'static str,
+    content: &'static str,
 }
 
 impl Head {
@@ -50,9 +52,14 @@ impl Head {
         let auth = service.auth.as_ref().map(sign_in).transpose()?;
         let accept = match service.protocol {
             Protocol::Graphql => "application/graphql-response+json, application/json;q=0.9",
+            Protocol::Soap => "text/xml",
             Protocol::Http | Protocol::Nats | Protocol::Grpc => "application/json",
         };
-        Ok(Self { host, auth, accept })
+        let content = match service.protocol {
+            Protocol::Soap => "text/xml; charset=utf-8",
+            _ => "application/json",
+        };
+        Ok(Self { host, auth, accept, content })
     }
 
     /// Builds the request of one attempt.
@@ -81,14 +88,18 @@ impl Head {
         let mut headers = HeaderMap::with_capacity(16);
         headers.insert(ACCEPT, HeaderValue::from_static(self.accept));
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("backstitch/", env!("CARGO_PKG_VERSION"))));
-        if request.body.is_some() {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if request.body.is_some() || service.protocol == Protocol::Soap {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content));
         }
         for (name, value) in &request.headers {
             author_header(&mut headers, name, value)?;
         }
         self.sign_in(&mut headers);
-        let body = request.body.clone().map_or_else(Bytes::new, |body| Bytes::from_owner(Text(body)));
+        let body = match &request.body {
+            body if service.protocol == Protocol::Soap => Bytes::from(soap::envelope(body.as_ref())?),
+            Some(body) => Bytes::from_owner(Text(body.clone())),
+            None => Bytes::new(),
+        };
         let mut message = Request::new(Full::new(body));
         *message.method_mut() = method;
         *message.uri_mut() = if request.target.starts_with("http") {

@@ -10,6 +10,7 @@ mod graphql;
 mod message;
 mod pool;
 mod retry_after;
+mod soap;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
