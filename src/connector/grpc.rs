@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use ::http::uri::PathAndQuery;
@@ -40,7 +41,7 @@ struct Endpoint {
     name: ServiceName,
     service: Service,
     /// Connects when it is used, and again when it must.
-    channel: Channel,
+    channel: RwLock<(u64, Channel)>,
     auth: Option<(MetadataKey<Ascii>, MetadataValue<Ascii>)>,
     permission: Permission,
 }
@@ -54,7 +55,7 @@ impl GrpcConnector {
         let refused = |reason: String| Error::Service { service: name.clone(), reason };
         let endpoint = Endpoint {
             name: name.clone(),
-            channel: channel(&service).map_err(refused)?,
+            channel: RwLock::new((0, channel(&service).map_err(refused)?)),
             auth: service.auth.as_ref().map(sign_in).transpose().map_err(refused)?,
             permission: Permission::new(service.limits()),
             service,
@@ -154,11 +155,12 @@ impl Endpoint {
         let Ok(path) = call.request.target.parse::<PathAndQuery>() else {
             return (failed(Failure::Invalid, "the method's name cannot be sent"), Report::Nothing);
         };
-        let mut client =
-            tonic::client::Grpc::new(self.channel.clone()).max_decoding_message_size(self.service.answer_bytes_max);
+        let (number, channel) = self.channel.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut client = tonic::client::Grpc::new(channel).max_decoding_message_size(self.service.answer_bytes_max);
+        let sent = Arc::new(AtomicBool::new(false));
         let exchange = async {
             client.ready().await.map_err(|error| Status::from_error(Box::new(error)))?;
-            client.unary(request, path, Raw).await
+            client.unary(request, path, Raw(Arc::clone(&sent))).await
         };
         match tokio::time::timeout(call.timeout, exchange).await {
             Ok(Ok(response)) => {
@@ -171,11 +173,27 @@ impl Endpoint {
                     }
                 }
             }
-            Ok(Err(status)) => self.judged(&status),
+            Ok(Err(status)) => self.judged(&status, sent.load(Ordering::Relaxed)),
+            Err(_) if !sent.load(Ordering::Relaxed) => {
+                let reason = format!("no connection to {} within {} ms", self.name, call.timeout.as_millis());
+                (failed(Failure::TimeoutUnsent, &reason), Report::Failing)
+            }
             Err(_) => {
+                self.give_up(number);
                 let reason = format!("{} did not answer within {} ms", self.name, call.timeout.as_millis());
                 (failed(Failure::Timeout, &reason), Report::Failing)
             }
+        }
+    }
+
+    /// Takes a new connection for the calls to come: one whose other end has vanished would be waited on for many
+    /// minutes. Those that are under way stay where they are.
+    fn give_up(&self, number: u64) {
+        let mut present = self.channel.write().unwrap_or_else(PoisonError::into_inner);
+        if present.0 == number
+            && let Ok(channel) = channel(&self.service)
+        {
+            *present = (number + 1, channel);
         }
     }
 
@@ -205,8 +223,10 @@ impl Endpoint {
         Ok((method, request))
     }
 
-    fn judged(&self, status: &Status) -> (Attempt, Report) {
-        if connected_not(status) {
+    /// `sent`: the message may have reached a socket.
+    fn judged(&self, status: &Status, sent: bool) -> (Attempt, Report) {
+        let ours = matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled);
+        if connected_not(status) || (!sent && ours) {
             let reason = format!("{}: {}", self.name, chain(status));
             return (failed(Failure::Unconnected, &reason), Report::Failing);
         }
@@ -304,8 +324,9 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Passes the bytes of messages through.
-struct Raw;
+/// Passes the bytes of messages through, and notes when one is taken for a connection: hyper asks for it when the
+/// request has a stream to leave on.
+struct Raw(Arc<AtomicBool>);
 
 impl Codec for Raw {
     type Encode = Vec<u8>;
@@ -314,11 +335,11 @@ impl Codec for Raw {
     type Decoder = Self;
 
     fn encoder(&mut self) -> Self {
-        Self
+        Self(Arc::clone(&self.0))
     }
 
     fn decoder(&mut self) -> Self {
-        Self
+        Self(Arc::clone(&self.0))
     }
 }
 
@@ -327,6 +348,7 @@ impl Encoder for Raw {
     type Error = Status;
 
     fn encode(&mut self, item: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        self.0.store(true, Ordering::Relaxed);
         buffer.put_slice(&item);
         Ok(())
     }

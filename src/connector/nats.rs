@@ -11,6 +11,7 @@ use async_nats::{Client, ConnectOptions, HeaderMap, HeaderValue, Message};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::failure::{Failure, failed, health};
 use super::permission::Permission;
@@ -112,9 +113,14 @@ impl Endpoint {
             Err(reason) => return failed(Failure::Invalid, &reason),
         };
         let payload = call.request.body.as_ref().map_or_else(Bytes::new, |body| Bytes::from(body.text().to_owned()));
-        let client = match self.connected().await {
-            Ok(client) => client,
-            Err(reason) => return failed(Failure::Unconnected, &format!("{}: {reason}", self.name)),
+        let deadline = Instant::now() + call.timeout;
+        let client = match tokio::time::timeout_at(deadline, self.connected()).await {
+            Ok(Ok(client)) => client,
+            Ok(Err(reason)) => return failed(Failure::Unconnected, &format!("{}: {reason}", self.name)),
+            Err(_) => {
+                let reason = format!("no connection to {} within {} ms", self.name, call.timeout.as_millis());
+                return failed(Failure::TimeoutUnsent, &reason);
+            }
         };
         let max = client.server_info().max_payload;
         if max > 0 && payload.len() > max {
@@ -122,7 +128,8 @@ impl Endpoint {
             return failed(Failure::Invalid, &reason);
         }
         let subject = &call.request.target;
-        let request = async_nats::Request::new().headers(headers).payload(payload).timeout(Some(call.timeout));
+        let left = deadline.saturating_duration_since(Instant::now());
+        let request = async_nats::Request::new().headers(headers).payload(payload).timeout(Some(left));
         match client.send_request(subject.clone(), request).await {
             Ok(message) if message.payload.len() > self.service.answer_bytes_max => {
                 let max = self.service.answer_bytes_max;

@@ -9,6 +9,9 @@ use super::yaml::{self, Node, Yaml};
 /// Begins the line that is written behind a file's text.
 const RESOLVED: &str = "# resolved from the sagas that it runs: pivot ";
 
+/// Keys behind which no step stands, whatever the value looks like.
+const VALUES: [&str; 9] = ["with", "data", "input", "set", "output", "form", "schema", "show", "value"];
+
 /// What a file says of pivots.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outline {
@@ -46,13 +49,14 @@ fn walk(node: &Node, found: &mut Outline) {
         Yaml::Mapping(entries) => {
             if let Some(step) = scalar(node, "id") {
                 let pivot = scalar(node, "pivot");
-                found.has_pivot |= pivot == Some("true");
+                found.has_pivot |= pivot.is_some_and(|text| text.eq_ignore_ascii_case("true"));
                 if let (Some(saga), None) = (scalar(node, "run"), pivot) {
                     let version = scalar(node, "version").and_then(|text| text.parse().ok());
                     found.runs.push(Run { step: step.to_owned(), saga: saga.to_owned(), version });
                 }
             }
-            entries.iter().for_each(|entry| walk(&entry.value, found));
+            let inner = entries.iter().filter(|entry| !VALUES.contains(&entry.key.as_str()));
+            inner.for_each(|entry| walk(&entry.value, found));
         }
     }
 }
@@ -89,6 +93,9 @@ mod tests {
     #[test]
     fn what_is_resolved_is_read_again() {
         let text = "saga: a\nversion: 3\nsteps:\n  - { id: b, run: c }\n  - id: d\n    switch:\n      - when: ${ true }\n        do: [{ id: e, run: f, version: 2 }]\n  - { id: g, run: h, pivot: false, compensate: { run: i } }\n";
+        let text = &format!(
+            "{text}  - {{ id: l, set: {{ id: x, run: y, pivot: true }} }}\n  - id: z\n    call: svc\n    with:\n      query: |\n        {{ a }}\n"
+        );
         let found = outline(text).unwrap();
         let run = |step: &str, saga: &str, version| Run { step: step.into(), saga: saga.into(), version };
         assert_eq!((found.saga.as_str(), found.version, found.has_pivot), ("a", 3, false));
@@ -97,7 +104,8 @@ mod tests {
         let whole = with_pivots(text, &steps);
         assert!(whole.starts_with(text) && whole.lines().count() == text.lines().count() + 1);
         assert_eq!(pivots(&whole), steps);
-        assert_eq!((pivots(text), with_pivots(text, &BTreeSet::new()).as_str()), (BTreeSet::new(), text));
+        assert_eq!(outline(&whole), Some(found), "what stands behind it is a comment, also behind a block");
+        assert_eq!((pivots(text), with_pivots(text, &BTreeSet::new()).as_str()), (BTreeSet::new(), text.as_str()));
         assert_eq!(outline("steps: ["), None);
     }
 }

@@ -195,7 +195,7 @@ impl Loader<'_> {
         }
         let pivot = match map.get("pivot") {
             Some(node) => self.reader.boolean(node, "`pivot`").unwrap_or(false),
-            None => self.resolved.contains(self.steps[index as usize].id.as_str()),
+            None => kind == "run" && self.resolved.contains(self.steps[index as usize].id.as_str()),
         };
         let optional = map.get("optional").and_then(|node| self.reader.boolean(node, "`optional`")).unwrap_or(false);
         if optional

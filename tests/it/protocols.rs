@@ -442,3 +442,51 @@ async fn calls_over_soap_are_done_judged_and_undone() {
     assert!(requests[2].contains("<policy>P-1</policy>"), "{}", requests[2]);
     assert!(dev.stop().success());
 }
+
+/// A time that is over before the message could leave is no effect; one that is over behind it is doubt.
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_tells_unsent_from_unanswered() {
+    // Takes connections, and says nothing: HTTP/2 does not even begin.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent_at = silent.local_addr().unwrap();
+    let accepting = tokio::spawn(async move {
+        let mut kept = Vec::new();
+        loop {
+            kept.push(silent.accept().await.unwrap());
+        }
+    });
+    let slow = GrpcPeer::start("127.0.0.1:0".parse().unwrap(), |_, _| {
+        std::thread::sleep(Duration::from_secs(2));
+        Ok(json!({}))
+    })
+    .await;
+    // Nobody is behind this address (RFC 5737); as a name it would be refused.
+    let nowhere = "192.0.2.1:9";
+    let workspace = Workspace::new();
+    std::fs::write(workspace.path().join("tracking.pb"), descriptor_set()).unwrap();
+    let mut config = "telemetry: { otlp: off }\nservices:\n".to_owned();
+    for (name, address) in
+        [("silent", silent_at.to_string()), ("slow", slow.address.to_string()), ("nowhere", nowhere.to_owned())]
+    {
+        config += &format!("  {name}: {{ url: \"grpc://{address}\", descriptor: tracking.pb }}\n");
+        let saga = format!(
+            "saga: {name}\nversion: 1\nsteps:\n  - id: ask\n    call: {name}\n    with: {{ method: tracking.v1.Tracking/Announce, message: {{}} }}\n    \
+             timeout: 400ms\n    retry: {{ attempts: 1 }}\n    compensate: none\n"
+        );
+        workspace.write(&format!("sagas/{name}.yaml"), &saga);
+    }
+    workspace.write("backstitch.yaml", &config);
+    let dev = Dev::start(&workspace, &["--data", "data"]);
+    for (name, effect) in [("slow", "maybe"), ("nowhere", "none")] {
+        let (_, run) = dev.json("POST", &format!("/api/v1/sagas/{name}/runs"), Some("{}")).await;
+        let run = run["id"].as_str().unwrap().to_owned();
+        dev.until(&run, "compensated").await;
+        let (_, history) = dev.json("GET", &format!("/api/v1/runs/{run}/history"), None).await;
+        assert!(history.to_string().contains(&format!("\"effect\":\"{effect}\"")), "{name}: {history}");
+    }
+    // With its preface the client may send at once, before the other side has said anything.
+    let (_, run) = dev.json("POST", "/api/v1/sagas/silent/runs", Some("{}")).await;
+    dev.until(run["id"].as_str().unwrap(), "compensated").await;
+    accepting.abort();
+    assert!(dev.stop().success());
+}

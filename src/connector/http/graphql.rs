@@ -13,13 +13,15 @@ use crate::request::{Again, Answer, Attempt, Effect};
 pub(super) struct Response {
     #[serde(default, deserialize_with = "there")]
     data: bool,
+    /// Some servers write null where there are none.
     #[serde(default)]
-    errors: Vec<OneError>,
+    errors: Option<Vec<serde_json::Value>>,
 }
 
-#[derive(serde::Deserialize)]
-struct OneError {
-    message: Option<String>,
+impl Response {
+    fn has_errors(&self) -> bool {
+        self.errors.as_ref().is_some_and(|errors| !errors.is_empty())
+    }
 }
 
 /// True for whatever stands there, be it null.
@@ -34,14 +36,14 @@ pub(super) fn read(raw: &Raw, body: &Payload) -> Option<Response> {
     if !own && !raw.status.is_success() {
         return None;
     }
-    body.read::<Response>().ok().filter(|response| response.data || !response.errors.is_empty())
+    body.read::<Response>().ok().filter(|response| response.data || response.has_errors())
 }
 
 /// Judges it.
 pub(super) fn answered(raw: &Raw, body: Payload, response: Response) -> Attempt {
-    let (effect, again) = match (response.data, response.errors.is_empty()) {
-        (true, true) => (Effect::Done, Again::No),
-        (true, false) => (Effect::Maybe, Again::Yes),
+    let (effect, again) = match (response.data, response.has_errors()) {
+        (true, false) => (Effect::Done, Again::No),
+        (true, true) => (Effect::Maybe, Again::Yes),
         // A request that cannot be read or is not allowed; a limit is for a while.
         (false, _) if raw.status == StatusCode::TOO_MANY_REQUESTS => (Effect::None, Again::Yes),
         (false, _) => (Effect::None, Again::No),
@@ -49,8 +51,8 @@ pub(super) fn answered(raw: &Raw, body: Payload, response: Response) -> Attempt 
     let answer = Answer { status: raw.status.as_u16(), headers: headers(&raw.headers), body };
     let problem = (effect != Effect::Done).then(|| {
         let kind = if effect == Effect::None { kind::REFUSED } else { kind::UNKNOWN };
-        let words = response.errors.into_iter().find_map(|error| error.message);
-        let words = words.unwrap_or_else(|| "the answer has errors".to_owned());
+        let mut errors = response.errors.iter().flatten();
+        let words = errors.find_map(|error| error.get("message")?.as_str()).unwrap_or("the answer has errors");
         let mut problem = Problem::new(kind, words.chars().take(PROBLEM_TEXT_CHARS_MAX).collect::<String>());
         problem.status = Some(answer.status);
         problem.result = Some(Payload::of(&answer));
@@ -79,6 +81,7 @@ mod tests {
         type Row<'a> = (&'a str, u16, &'a str, &'a str, (Effect, Again, &'a str));
         let rows: &[Row<'_>] = &[
             ("data", 200, OWN, r#"{"data":{"a":1}}"#, (Done, Again::No, "")),
+            ("no errors, written out", 200, JSON, r#"{"data":{"a":1},"errors":null}"#, (Done, Again::No, "")),
             ("no errors in a list", 200, JSON, r#"{"data":{"a":1},"errors":[]}"#, (Done, Again::No, "")),
             ("partly", 200, OWN, r#"{"data":{"a":null},"errors":[{"message":"no"}]}"#, (Maybe, Again::Yes, "no")),
             ("data is null", 200, OWN, r#"{"data":null,"errors":[{"message":"no"}]}"#, (Maybe, Again::Yes, "no")),
