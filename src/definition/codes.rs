@@ -106,8 +106,8 @@ pub const CODES: &[(&str, &str, &str)] = &[
     ),
     (
         "S029",
-        "An operation or a parameter that the service's OpenAPI document does not have, or one that is missing.",
-        "Correct it, or give the service its present document: `openapi` in backstitch.yaml.",
+        "An operation, a parameter or a method that the service's OpenAPI document or descriptor does not have, or one that is missing.",
+        "Correct it, or give the service its present document: `openapi` or `descriptor` in backstitch.yaml.",
     ),
     ("S030", "An expression names a step that does not exist.", "Correct the id."),
     (
