@@ -1,5 +1,5 @@
-//! Who may ask, and how often. Health is open; all else needs the token where there is one, and comes
-//! from no foreign web page where there is none.
+//! Who may ask, and how often. Health is open, webhooks bring a signature of their own; all else needs the token where
+//! there is one, and comes from no foreign web page where there is none.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +18,9 @@ use crate::time::{Clock, Span};
 /// Open without a token: probes of an orchestrator carry none, and the answers say nothing of runs.
 const OPEN: [&str; 2] = ["/healthz", "/readyz"];
 
+/// Each delivery is checked by its signature.
+const WEBHOOKS: &str = "/webhooks/";
+
 /// What stands before the token.
 const SCHEME: &[u8] = b"bearer ";
 
@@ -25,26 +28,29 @@ const SCHEME: &[u8] = b"bearer ";
 pub struct Guard {
     token: Option<Secret<String>>,
     bucket: Mutex<Bucket>,
+    /// Apart: whoever floods the open door shuts nobody else out.
+    webhooks: Mutex<Bucket>,
     clock: Arc<dyn Clock>,
 }
 
 impl Guard {
     /// Makes a guard with a token, if any, and a rate for all clients together.
     pub fn new(token: Option<Secret<String>>, rate: RatePolicy, clock: Arc<dyn Clock>) -> Self {
-        let bucket = Mutex::new(Bucket::new(rate, clock.now()));
-        Self { token, bucket, clock }
+        let bucket = || Mutex::new(Bucket::new(rate, clock.now()));
+        Self { token, bucket: bucket(), webhooks: bucket(), clock }
     }
 
     fn check(&self, path: &str, headers: &HeaderMap) -> Result<(), ApiError> {
         if OPEN.contains(&path) {
             return Ok(());
         }
-        match &self.token {
-            Some(token) => check_token(token, headers)?,
-            None => check_local(headers)?,
-        }
+        let bucket = match &self.token {
+            _ if path.starts_with(WEBHOOKS) => &self.webhooks,
+            Some(token) => check_token(token, headers).map(|()| &self.bucket)?,
+            None => check_local(headers).map(|()| &self.bucket)?,
+        };
         let now = self.clock.now();
-        let taken = self.bucket.lock().unwrap_or_else(PoisonError::into_inner).take(now);
+        let taken = bucket.lock().unwrap_or_else(PoisonError::into_inner).take(now);
         taken.map_err(|next| too_many(next.since(now)))
     }
 }
@@ -111,7 +117,7 @@ fn is_local(host: &str) -> bool {
 
 fn too_many(wait: Span) -> ApiError {
     ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "requests come too fast")
-        .detail("the limit is `api.rate`, for all clients together")
+        .detail("the limit is `api.rate`, for all clients together, and as much again for webhooks")
         .retry_after(wait.0.div_ceil(1_000).max(1))
 }
 
@@ -154,6 +160,8 @@ mod tests {
             ("health is open", "/healthz", &[], None),
             ("readiness is open", "/readyz", &[], None),
             ("metrics are not", "/metrics", &[], Some(401)),
+            ("webhooks have signatures", "/webhooks/shop", &[], None),
+            ("a path that looks like a webhook", "/webhooks", &[], Some(401)),
             ("a path that looks like health", "/healthz/../api/v1/runs", &[], Some(401)),
             (
                 "any host with the token",
@@ -197,5 +205,6 @@ mod tests {
         clock.0.fetch_add(500, Ordering::Relaxed);
         assert_eq!([ask(), ask()], [None, Some(429)]);
         assert!(guard.check("/healthz", &HeaderMap::new()).is_ok(), "health is not counted");
+        assert!(guard.check("/webhooks/shop", &HeaderMap::new()).is_ok(), "webhooks are counted apart");
     }
 }

@@ -22,6 +22,7 @@ mod server;
 mod span;
 mod stream;
 mod tail;
+mod webhooks;
 pub mod wire;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub use self::openapi::described_routes;
 pub(crate) use self::registry::type_view;
 pub use self::registry::{Loading, Mistake, Reloaded, TypeView, VersionView};
 use self::routes::Api;
+pub use self::webhooks::Webhooks;
 use crate::coordinator::{Handle, SystemClock};
 use crate::events::Events;
 use crate::resilience::RatePolicy;
@@ -56,6 +58,7 @@ pub async fn serve(
     handle: Handle,
     events: Events,
     loading: Loading,
+    webhooks: Arc<Webhooks>,
     options: Options,
     stop: CancellationToken,
 ) {
@@ -65,6 +68,7 @@ pub async fn serve(
         handle,
         events,
         loading: Arc::new(loading),
+        webhooks,
         body_bytes_max: options.body_bytes_max,
         stopping: stop.clone(),
         clock,

@@ -16,8 +16,10 @@ use super::body::Segment;
 use super::guard::{Guard, guard};
 use super::problem::ApiError;
 use super::registry::Loading;
+use super::webhooks::Webhooks;
 use super::{
     dead_letters, events, health, journal, migrations, openapi, registry, replays, rollouts, runs, sagas, stream, tail,
+    webhooks,
 };
 use crate::coordinator::{Handle, SystemClock};
 use crate::events::Events;
@@ -28,6 +30,7 @@ pub struct Api {
     pub handle: Handle,
     pub events: Events,
     pub loading: Arc<Loading>,
+    pub webhooks: Arc<Webhooks>,
     pub body_bytes_max: usize,
     /// Cancelled when the process begins to stop: waits and streams end.
     pub stopping: CancellationToken,
@@ -106,6 +109,7 @@ pub fn routes() -> Vec<Route> {
         on_get("/api/v1/runs/{id}/history", runs::history),
         on_get("/api/v1/runs/{id}/stream", stream::run),
         on_get("/api/v1/stream", stream::all),
+        on_post("/webhooks/{name}", webhooks::receive),
         on_post("/api/v1/journal/verify", journal::verify),
         on_post("/api/v1/journal/backup", journal::back_up),
         on_get("/api/v1/journal/export", journal::export),

@@ -76,10 +76,14 @@ pub fn all() -> Value {
         }), &["sequence", "at", "fact", "data", "text"]),
         "Saga": object(json!({
             "name": text(), "version": whole(), "summary": maybe_text(), "file": text(), "fingerprint": text(),
-            "events": list(text()), "steps": list(text()),
+            "events": list(text()), "webhooks": list(text()), "steps": list(text()),
             "schedules": list(object(json!({ "rhythm": text(), "next": text() }), &["rhythm"])),
             "starts_percent": whole(), "open_runs": { "type": "object", "additionalProperties": whole() },
         }), &["name", "version", "file", "fingerprint", "events", "steps", "starts_percent", "open_runs"]),
+        "WebhookAccepted": object(json!({
+            "id": text(),
+            "runs": list(object(json!({ "saga": text(), "id": text(), "created": flag() }), &["saga", "id", "created"])),
+        }), &["id", "runs"]),
         "Rollout": object(json!({
             "saga": text(), "version": whole(), "percent": whole(), "others": whole(), "loaded": flag(), "since": text(),
             "by": text(),
@@ -236,6 +240,7 @@ mod tests {
             file: "f".into(),
             fingerprint: "f".into(),
             events: vec![],
+            webhooks: vec!["shop".into()],
             schedules: vec![ScheduleView { rhythm: "every 5m".into(), next: None }],
             steps: vec![],
             starts_percent: 100,

@@ -54,6 +54,23 @@ pub struct StartBody {
     pub version: Option<u32>,
 }
 
+/// What `POST /webhooks/{name}` answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WebhookAccepted {
+    /// Over all attempts of the delivery the same.
+    pub id: String,
+    /// Empty where no trigger's `when` holds.
+    pub runs: Vec<WebhookRun>,
+}
+
+/// What a delivery started, or an earlier attempt of it had.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WebhookRun {
+    pub saga: String,
+    pub id: RunId,
+    pub created: bool,
+}
+
 /// What `POST /api/v1/sagas/{name}/rollout` takes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

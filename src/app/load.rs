@@ -122,7 +122,8 @@ fn sagas(
     let services = config.map(|config| config.services.clone()).unwrap_or_default();
     let known = timeouts(&services);
     let lookup = Schemas::new(registry.clone().unwrap_or_default());
-    let environment = Environment { services: &known, schemas: &lookup };
+    let webhooks = config.map(|config| config.webhooks.keys().cloned().collect()).unwrap_or_default();
+    let environment = Environment { services: &known, schemas: &lookup, webhooks: &webhooks };
     // What cannot be looked up would be reported as unknown in every file: one mistake is enough.
     let whole = config.is_some() && registry.is_some();
     let mut texts = Vec::new();

@@ -29,7 +29,7 @@ pub use self::startup::Announcement;
 use self::load::{Loaded, Schemas};
 use self::reload::{Current, Reload};
 use self::signals::Signals;
-use crate::api::Loading;
+use crate::api::{Loading, Webhooks};
 use crate::bus::{self, Bus, JetStreamBus};
 use crate::config::Config;
 use crate::connector::Services;
@@ -176,17 +176,19 @@ pub async fn run(plan: Plan) -> Result<(), Error> {
     }
 
     events.start();
+    let webhooks = Arc::new(Webhooks::new(config.webhooks.clone()));
     let reload = Arc::new(Reload {
         sources,
         read_config,
         current: Mutex::new(Current { config: config.clone(), services }),
         schemas,
         connector,
+        webhooks: Arc::clone(&webhooks),
         handle: handle.clone(),
     });
     let loading = loading(&reload);
     let api = options::api(&config);
-    let api = tokio::spawn(crate::api::serve(listener, handle.clone(), events, loading, api, stop.clone()));
+    let api = tokio::spawn(crate::api::serve(listener, handle.clone(), events, loading, webhooks, api, stop.clone()));
     tokio::spawn(async move {
         while hangups.recv().await.is_some() {
             // What is wrong has been logged.

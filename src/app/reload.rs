@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 
 use super::finding::Finding;
 use super::load::{self, Schemas, Sources};
-use crate::api::{Mistake, Reloaded};
+use crate::api::{Mistake, Reloaded, Webhooks};
 use crate::config::Config;
 use crate::connector::Services;
 use crate::coordinator::Handle;
@@ -33,6 +33,7 @@ pub struct Reload {
     pub current: Mutex<Current>,
     pub schemas: Arc<Schemas>,
     pub connector: Services,
+    pub webhooks: Arc<Webhooks>,
     pub handle: Handle,
 }
 
@@ -48,7 +49,10 @@ fn restart_needed(old: &Config, new: &Config) -> Vec<String> {
         ("journal", old.journal != new.journal),
         ("api", old.api != new.api),
         ("telemetry", old.telemetry != new.telemetry),
+        ("notify", old.notify != new.notify),
         ("runs", old.runs != new.runs),
+        ("subscriptions", old.subscriptions != new.subscriptions),
+        ("outboxes", old.outboxes != new.outboxes),
     ];
     sections.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
 }
@@ -106,6 +110,7 @@ impl Reload {
                 self.connector.add(name.clone(), service.clone()).map_err(|error| refused(error.to_string()))?;
             }
         }
+        self.webhooks.replace(config.webhooks);
         // What needs a restart stays as it is until then, and is said again at the next reload.
         current.services.extend(loaded.services);
         current.config.services = config.services;

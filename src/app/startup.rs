@@ -46,8 +46,9 @@ impl Announcement {
     pub(super) fn new(config: &Config, address: SocketAddr, loaded: &Loaded, notes: Vec<String>) -> Self {
         let sagas = loaded.catalogue.all().map(|entry| {
             let definition = &entry.definition;
-            let events = definition.triggers.iter().map(|trigger| trigger.event.to_string()).collect();
-            (format!("{} v{}", definition.name, definition.version), events)
+            let events = definition.triggers.iter().map(|trigger| trigger.event.to_string());
+            let webhooks = definition.webhooks.iter().map(|trigger| format!("/webhooks/{}", trigger.webhook));
+            (format!("{} v{}", definition.name, definition.version), events.chain(webhooks).collect())
         });
         Self {
             version: env!("CARGO_PKG_VERSION"),

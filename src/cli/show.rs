@@ -197,7 +197,8 @@ fn started_by(saga: &SagaView) -> String {
         let next = schedule.next.as_ref().map(next).unwrap_or_default();
         format!("{}{next}", schedule.rhythm)
     });
-    saga.events.iter().cloned().chain(schedules).collect::<Vec<_>>().join(", ")
+    let webhooks = saga.webhooks.iter().map(|name| format!("webhook {name}"));
+    saga.events.iter().cloned().chain(webhooks).chain(schedules).collect::<Vec<_>>().join(", ")
 }
 
 /// Prints the loaded sagas.

@@ -9,6 +9,7 @@ mod services;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 mod yaml;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ use crate::resilience::RatePolicy;
 use crate::secret::Secret;
 use crate::service::Service;
 use crate::time::Span;
+use crate::webhook::Webhook;
 
 /// The reference, as it lies in the repository.
 pub const REFERENCE: &str = include_str!("../../backstitch.yaml");
@@ -47,6 +49,7 @@ pub struct Config {
     pub services: BTreeMap<ServiceName, Service>,
     pub subscriptions: BTreeMap<ServiceName, Subscription>,
     pub outboxes: BTreeMap<ServiceName, Outbox>,
+    pub webhooks: BTreeMap<ServiceName, Webhook>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -234,6 +237,7 @@ fn sections(reader: &mut Reader<'_>, outside: &dyn Outside) -> Option<Config> {
     let services = services::services(reader, outside);
     let subscriptions = subscriptions::subscriptions(reader, outside);
     let outboxes = outboxes::outboxes(reader);
+    let webhooks = webhooks::webhooks(reader);
     let secrets = Secrets { directory: reader.secrets.clone() };
     Some(Config {
         nats,
@@ -246,6 +250,7 @@ fn sections(reader: &mut Reader<'_>, outside: &dyn Outside) -> Option<Config> {
         services,
         subscriptions,
         outboxes,
+        webhooks,
     })
 }
 

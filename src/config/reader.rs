@@ -23,7 +23,7 @@ enum Secrets {
 }
 
 /// Sections whose names are the author's.
-const FREE: [&str; 3] = ["services", "subscriptions", "outboxes"];
+const FREE: [&str; 4] = ["services", "subscriptions", "outboxes", "webhooks"];
 
 impl<'a> Reader<'a> {
     /// Lays a file over the reference.

@@ -90,6 +90,7 @@ fn the_example_of_services_loads() {
         ("/run/secrets/ledger/password", "p\r\n"),
         ("/run/secrets/crm/key", "k"),
         ("/run/secrets/hooks/billing", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n"),
+        ("/run/secrets/hooks/repository", "s3cr3t of the repository"),
         ("/run/secrets/shop/database", "postgres://backstitch:pw@db/shop"),
     ];
     let config = loaded(&example(), &given(&[], &secrets)).unwrap_or_else(|found| panic!("{found:#?}"));
@@ -115,6 +116,12 @@ fn the_example_of_services_loads() {
     let shop = &config.outboxes[&ServiceName::parse("shop").unwrap()];
     assert_eq!((shop.table.as_str(), shop.order.as_str(), shop.source.as_str()), ("shop.outbox", "position", "/shop"));
     for key in outboxes::KEYS {
+        assert!(example().contains(&format!("    {key}:")), "the example lacks `{key}`");
+    }
+    let repository = &config.webhooks[&ServiceName::parse("repository").unwrap()];
+    assert_eq!(repository.scheme, crate::webhook::Scheme::Github);
+    assert_eq!(repository.headers, ["x-github-event", "x-github-hook-id"]);
+    for key in webhooks::KEYS {
         assert!(example().contains(&format!("    {key}:")), "the example lacks `{key}`");
     }
     // Every key of a service is in the example.
@@ -158,6 +165,21 @@ fn mistakes() {
         ("secret that shows", "nats:\n  url: nats://${secret:x}@a\n", &["C009 2:8"]),
         ("open to all", "api:\n  listen: 0.0.0.0:7070\n", &["C010 2:11"]),
         ("open with a token", "api:\n  listen: 0.0.0.0:7070\n  token: t\n", &[]),
+        ("webhook without a secret", "webhooks:\n  a: {}\n", &["C005 2:3"]),
+        ("webhook with a secret of another scheme", "webhooks:\n  a: { secret: \"too short\" }\n", &["C006 2:16"]),
+        ("webhook with a short secret", "webhooks:\n  a: { scheme: slack, secret: short }\n", &["C006 2:31"]),
+        ("webhook of an unknown scheme", "webhooks:\n  a: { scheme: gitlab, secret: s3cr3t-s3cr3t }\n", &["C006 2:16"]),
+        (
+            "webhook that stores a secret",
+            "webhooks:\n  a: { scheme: slack, secret: s3cr3t-s3cr3t, headers: \"x-a, Authorization\" }\n",
+            &["C006 2:55"],
+        ),
+        (
+            "webhook with no header",
+            "webhooks:\n  a: { scheme: slack, secret: s3cr3t-s3cr3t, headers: \"a b\" }\n",
+            &["C006 2:55"],
+        ),
+        ("webhook with a name of nobody", "webhooks:\n  A: {}\n", &["C006 2:3"]),
         ("outbox without an address", "outboxes:\n  a: {}\n", &["C005 2:3"]),
         (
             "outbox with a statement as its table",

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::rollout::{Rollout, WHOLE, place_of_event};
-use crate::definition::{EventTrigger, SagaDefinition};
-use crate::id::{EventType, SagaName};
+use crate::definition::{EventTrigger, SagaDefinition, WebhookTrigger};
+use crate::id::{EventType, SagaName, ServiceName};
 use crate::payload::Payload;
 
 /// What is wrong with a document: JSON pointer and message.
@@ -29,6 +29,7 @@ pub struct Catalogue {
     rollouts: BTreeMap<SagaName, Rollout>,
     /// By the type's name without version; of the versions that starts may take.
     by_event: BTreeMap<String, Vec<(Entry, usize)>>,
+    by_webhook: BTreeMap<ServiceName, Vec<(Entry, usize)>>,
 }
 
 /// The sagas that are loaded at present; a reload puts others in their place.
@@ -81,8 +82,7 @@ impl Catalogue {
             }
             versions.insert(definition.version, entry);
         }
-        let none = Self { sagas, rollouts: BTreeMap::new(), by_event: BTreeMap::new() };
-        Ok(none.with_rollouts(BTreeMap::new()))
+        Ok(Self { sagas, ..Self::default() }.with_rollouts(BTreeMap::new()))
     }
 
     /// Returns the same sagas with these rollouts.
@@ -90,12 +90,17 @@ impl Catalogue {
     pub fn with_rollouts(mut self, rollouts: BTreeMap<SagaName, Rollout>) -> Self {
         self.rollouts = rollouts;
         let mut by_event: BTreeMap<String, Vec<(Entry, usize)>> = BTreeMap::new();
+        let mut by_webhook: BTreeMap<ServiceName, Vec<(Entry, usize)>> = BTreeMap::new();
         for entry in self.sagas.keys().flat_map(|name| self.startable(name)) {
             for (at, trigger) in entry.definition.triggers.iter().enumerate() {
                 by_event.entry(trigger.event.name().to_owned()).or_default().push((entry.clone(), at));
             }
+            for (at, trigger) in entry.definition.webhooks.iter().enumerate() {
+                by_webhook.entry(trigger.webhook.clone()).or_default().push((entry.clone(), at));
+            }
         }
         self.by_event = by_event;
+        self.by_webhook = by_webhook;
         self
     }
 
@@ -151,13 +156,7 @@ impl Catalogue {
         event: &EventType,
         (source, id): (&'a str, &'a str),
     ) -> impl Iterator<Item = (&'a Entry, &'a EventTrigger)> + use<'a> {
-        let picked = move |(entry, _): &&(Entry, usize)| {
-            let SagaDefinition { name, version, .. } = &*entry.definition;
-            !self.rollouts.contains_key(name)
-                || self
-                    .pick(name, place_of_event(name, source, id))
-                    .is_some_and(|one| one.definition.version == *version)
-        };
+        let picked = move |(entry, _): &&(Entry, usize)| self.is_picked(entry, source, id);
         let of_type = self.by_event.get(event.name());
         let all = move || {
             let named = of_type.into_iter().flatten().filter(picked);
@@ -174,6 +173,25 @@ impl Catalogue {
         all().filter(move |(entry, trigger)| {
             nearest.get(&entry.definition.name) == Some(&distance(trigger.event.version()))
         })
+    }
+
+    /// Returns what a delivery of a webhook starts. Which version of a saga it is, the delivery's source and id
+    /// decide where there is a rollout.
+    pub fn triggered_by_webhook<'a>(
+        &'a self,
+        webhook: &ServiceName,
+        (source, id): (&'a str, &'a str),
+    ) -> impl Iterator<Item = (&'a Entry, &'a WebhookTrigger)> + use<'a> {
+        let named = self.by_webhook.get(webhook).into_iter().flatten();
+        let picked = named.filter(move |(entry, _)| self.is_picked(entry, source, id));
+        picked.map(|(entry, at)| (entry, &entry.definition.webhooks[*at]))
+    }
+
+    /// True for the version of its saga that this event starts.
+    fn is_picked(&self, entry: &Entry, source: &str, id: &str) -> bool {
+        let SagaDefinition { name, version, .. } = &*entry.definition;
+        !self.rollouts.contains_key(name)
+            || self.pick(name, place_of_event(name, source, id)).is_some_and(|one| one.definition.version == *version)
     }
 
     /// Returns every event type that starts something.

@@ -62,6 +62,17 @@ pub struct StartRequest {
     pub trace: Option<TraceContext>,
 }
 
+/// A start that has its key from what triggers it.
+pub(super) struct KeyedStart {
+    /// Made from saga and key.
+    pub run: RunId,
+    pub key: String,
+    pub input: Payload,
+    /// `$event`
+    pub event: Payload,
+    pub causation_id: Option<String>,
+}
+
 /// What came of a start. Durable when returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Started {
@@ -200,21 +211,20 @@ impl Handle {
         self.begin(entry, start).await
     }
 
-    /// Starts the run of one moment of a schedule. Durable when it returns.
-    pub(super) async fn start_firing(
+    /// Starts the run of a moment of a schedule, or of a webhook's delivery. Durable when it returns.
+    pub(super) async fn start_keyed(
         &self,
         entry: &Entry,
-        run: RunId,
-        key: String,
-        input: Payload,
-        event: Payload,
+        start: KeyedStart,
+        trace: Option<&TraceContext>,
     ) -> Result<Started, StartError> {
-        let (trace, parent) = begin_trace(run, None, &self.0.shared.spans);
+        let KeyedStart { run, key, input, event, causation_id } = start;
+        let (trace, parent) = begin_trace(run, trace, &self.0.shared.spans);
         let start = saga::Start {
             run,
             key: Some(key),
             correlation_id: run.to_string(),
-            causation_id: None,
+            causation_id,
             trace,
             parent,
             link_after: self.0.shared.spans.link_after(),
@@ -562,6 +572,7 @@ impl Handle {
                 file: definition.file.clone(),
                 fingerprint: definition.fingerprint.to_string(),
                 events: definition.triggers.iter().map(|trigger| trigger.event.to_string()).collect(),
+                webhooks: definition.webhooks.iter().map(|trigger| trigger.webhook.to_string()).collect(),
                 schedules: definition
                     .schedules
                     .iter()

@@ -6,6 +6,7 @@ use super::run::{Move, Run};
 use super::spans::Spans;
 use crate::bus::Backlog;
 use crate::definition::Action;
+use crate::id::ServiceName;
 use crate::journal::Stats;
 use crate::saga::{Fact, Fate, Outcome, StepAt, UndoEnd};
 use crate::telemetry;
@@ -81,6 +82,11 @@ impl Metrics {
 
     pub fn event_consumed(&self, event: &str) {
         self.0.events_consumed.with(&[event]).inc();
+    }
+
+    /// Counts a delivery of a configured webhook.
+    pub fn webhook_delivery(&self, webhook: &ServiceName, outcome: &str) {
+        self.0.webhook_deliveries.with(&[webhook.as_str(), outcome]).inc();
     }
 
     /// Notes how old an event was when it was taken.

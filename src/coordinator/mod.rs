@@ -30,6 +30,7 @@ mod spans;
 mod start;
 mod timers;
 pub mod view;
+mod webhooks;
 
 pub use catalogue::{Catalogue, Entry, EventSchemas, InputCheck, Refusal, Violations};
 pub use clock::SystemClock;
@@ -41,5 +42,6 @@ pub use notices::{NoticeKind, NoticePolicy};
 pub use rollout::RolloutError;
 pub use spans::{Server, TracePolicy, anchor_span, published_span};
 pub use start::{Links, Options, Parts, StartupError};
+pub use webhooks::{Delivered, WebhookError};
 
 pub use crate::saga::Operation;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::catalogue::Entry;
-use super::handle::{Handle, Inner, StartError};
+use super::handle::{Handle, Inner, KeyedStart, StartError};
 use super::inbox::EventScope;
 use crate::definition::schedule::{CatchUp, Schedule};
 use crate::expression::Place;
@@ -24,14 +24,6 @@ const LATE_MAX: Span = Span::from_secs(60);
 const CATCH_UP_MAX: usize = 1_000;
 /// A start that is refused for lack of room is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
-
-/// What one moment starts.
-struct Firing {
-    run: RunId,
-    key: String,
-    event: Payload,
-    input: Payload,
-}
 
 /// Works until the coordinator is gone.
 pub(super) async fn work(handle: Weak<Inner>) {
@@ -109,7 +101,7 @@ async fn caught_up(handle: &Handle, entry: &Entry, at: usize, schedule: &Schedul
     now // it has never run, or too long ago to say
 }
 
-fn firing(entry: &Entry, at: usize, schedule: &Schedule, moment: Timestamp) -> Result<Firing, String> {
+fn firing(entry: &Entry, at: usize, schedule: &Schedule, moment: Timestamp) -> Result<KeyedStart, String> {
     let saga = &entry.definition.name;
     let (source, time) = (format!("/sagas/{saga}/on/{at}"), moment.to_string());
     let event = Payload::of(&json!({
@@ -132,7 +124,7 @@ fn firing(entry: &Entry, at: usize, schedule: &Schedule, moment: Timestamp) -> R
         None => Payload::of(&json!({ "time": time })),
         Some(input) => input.eval(&scope).map_err(|error| format!("input: {error}"))?,
     };
-    Ok(Firing { run: RunId::keyed(saga, &key), key, event, input })
+    Ok(KeyedStart { run: RunId::keyed(saga, &key), key, event, input, causation_id: None })
 }
 
 /// Starts the run of a moment. False when there is no room for it now.
@@ -140,7 +132,7 @@ async fn fire(handle: &Handle, entry: &Entry, at: usize, schedule: &Schedule, mo
     let saga = &entry.definition.name;
     let told = match firing(entry, at, schedule, moment) {
         Err(why) => Err(why),
-        Ok(firing) => match handle.start_firing(entry, firing.run, firing.key, firing.input, firing.event).await {
+        Ok(firing) => match handle.start_keyed(entry, firing, None).await {
             Ok(_) => Ok(()),
             Err(StartError::Unavailable { reason }) => {
                 tracing::warn!(%saga, %moment, %reason, "a schedule waits until runs are taken again");

@@ -245,6 +245,9 @@ pub struct SagaView {
     pub fingerprint: String,
     /// Event types that start it.
     pub events: Vec<String>,
+    /// Webhooks that start it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub webhooks: Vec<String>,
     /// When the clock starts it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub schedules: Vec<ScheduleView>,

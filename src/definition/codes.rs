@@ -32,8 +32,8 @@ pub const CODES: &[(&str, &str, &str)] = &[
     ("S007", "A key that the language does not have.", "Usually a typing mistake; the help names the nearest key."),
     (
         "S008",
-        "A part of the language that this version does not run yet: webhooks, protocols other than http.",
-        "Leave it out; nothing is ever ignored silently.",
+        "A key that this version does not know how to follow: of a service in a saga file only `url`, `timeout` and `protocol` are.",
+        "Leave it out, or put the service into the configuration; nothing is ever ignored silently.",
     ),
     ("S009", "Something required is missing.", "Add the key that the message names."),
     (
@@ -63,6 +63,11 @@ pub const CODES: &[(&str, &str, &str)] = &[
     ),
     ("S015", "A step id that is used twice.", "Ids are unique in the whole file, also across branches."),
     ("S016", "A key that has no meaning where it stands.", "Move it to the step it belongs to."),
+    (
+        "S017",
+        "A webhook that the configuration does not have.",
+        "Correct the name, or add the webhook under `webhooks:` in backstitch.yaml.",
+    ),
     (
         "S020",
         "A service that is neither in the configuration nor in the file.",

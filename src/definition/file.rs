@@ -9,7 +9,7 @@ use super::Environment;
 use super::diagnostic::{Finding, Severity};
 use super::model::{
     Attempts, Block, EmitTemplate, EventTrigger, Finally, InlineService, InputSchema, OnReplay, Part, RetryPolicy,
-    SagaDefinition, Step, StepIndex, UndoOrder,
+    SagaDefinition, Step, StepIndex, UndoOrder, WebhookTrigger,
 };
 use super::policy::{RETRY_KEYS, RetryPatch};
 use super::reader::{At, Map, Reader};
@@ -40,8 +40,8 @@ const TOP: &[&str] = &[
     "finally",
     "tags",
 ];
-const TRIGGER: &[&str] = &["event", "every", "cron", "when", "key", "input", "on_replay", "timezone", "catch_up"];
-const TRIGGER_LATER: &[&str] = &["webhook"];
+const TRIGGER: &[&str] =
+    &["event", "webhook", "every", "cron", "when", "key", "input", "on_replay", "timezone", "catch_up"];
 /// What a summary may hold: one line in a list of sagas.
 const SUMMARY_BYTES_MAX: usize = 1_000;
 
@@ -52,6 +52,14 @@ pub(super) struct Defaults {
     pub retry: RetryPatch,
     pub undo: RetryPatch,
     pub undo_timeout: Option<Span>,
+}
+
+/// `on:`.
+#[derive(Default)]
+struct Triggers {
+    events: Vec<EventTrigger>,
+    webhooks: Vec<WebhookTrigger>,
+    schedules: Vec<Schedule>,
 }
 
 /// Where a step's parts stand, for messages.
@@ -75,7 +83,7 @@ pub(super) enum Outside {
 pub(super) struct Loader<'e> {
     pub reader: Reader<'e>,
     pub environment: &'e Environment<'e>,
-    outside: Outside,
+    pub outside: Outside,
     pub defaults: Defaults,
     pub services: BTreeMap<ServiceName, InlineService>,
     pub steps: Vec<Step>,
@@ -144,7 +152,7 @@ impl Loader<'_> {
         }
         let words = [("reverse", UndoOrder::Reverse), ("parallel", UndoOrder::Parallel)];
         let undo_order = map.get("undo_order").and_then(|node| self.reader.word(node, "`undo_order`", &words));
-        let (triggers, schedules) = map.get("on").map_or_else(Default::default, |node| self.triggers(node));
+        let on = map.get("on").map_or_else(Triggers::default, |node| self.triggers(node));
         let input_schema = map.get("input").and_then(|node| self.input_schema(node));
         let timeout = map.get("timeout").and_then(|node| self.reader.duration(node, "`timeout`"));
         let lock = map
@@ -172,8 +180,9 @@ impl Loader<'_> {
             fingerprint: Fingerprint::of(text),
             source: text.into(),
             file: file.to_owned(),
-            triggers,
-            schedules,
+            triggers: on.events,
+            webhooks: on.webhooks,
+            schedules: on.schedules,
             input_schema,
             services: std::mem::take(&mut self.services),
             timeout,
@@ -278,17 +287,19 @@ impl Loader<'_> {
         }
     }
 
-    fn triggers(&mut self, node: &Node) -> (Vec<EventTrigger>, Vec<Schedule>) {
-        let (mut events, mut schedules) = (Vec::new(), Vec::new());
+    fn triggers(&mut self, node: &Node) -> Triggers {
+        let mut on = Triggers::default();
         for item in self.reader.list(node).unwrap_or_default() {
-            let Some(map) = self.reader.mapping(item, "a trigger", TRIGGER, TRIGGER_LATER) else { continue };
-            if map.has("every") || map.has("cron") {
-                schedules.extend(self.schedule(map));
-            } else if map.has("event") || !map.has("webhook") {
-                events.extend(self.trigger(map));
+            let Some(map) = self.reader.mapping(item, "a trigger", TRIGGER, &[]) else { continue };
+            if map.has("webhook") {
+                on.webhooks.extend(self.webhook(map));
+            } else if map.has("every") || map.has("cron") {
+                on.schedules.extend(self.schedule(map));
+            } else {
+                on.events.extend(self.trigger(map));
             }
         }
-        (events, schedules)
+        on
     }
 
     fn trigger(&mut self, map: Map<'_>) -> Option<EventTrigger> {

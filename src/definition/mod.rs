@@ -13,6 +13,7 @@ mod fuzz;
 pub mod graph;
 mod graphql;
 mod grpc;
+mod hooked;
 mod kinds;
 pub mod language;
 mod locate;
@@ -64,6 +65,8 @@ pub struct Environment<'a> {
     /// `services:` of the configuration.
     pub services: &'a BTreeMap<ServiceName, ServiceInfo>,
     pub schemas: &'a dyn SchemaCatalogue,
+    /// `webhooks:` of the configuration.
+    pub webhooks: &'a BTreeSet<ServiceName>,
 }
 
 /// What the definition needs to know of a configured service.
@@ -145,7 +148,7 @@ pub fn reload_with(
     text: &str,
     services: &BTreeMap<ServiceName, ServiceInfo>,
 ) -> Result<SagaDefinition, Vec<Diagnostic>> {
-    let environment = Environment { services, schemas: &BTreeSet::new() };
+    let environment = Environment { services, schemas: &BTreeSet::new(), webhooks: &BTreeSet::new() };
     read(file, text, &environment, file::Outside::Any).map(|loaded| loaded.definition)
 }
 

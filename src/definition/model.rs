@@ -33,6 +33,7 @@ pub struct SagaDefinition {
     /// The path shown in messages.
     pub file: String,
     pub triggers: Vec<EventTrigger>,
+    pub webhooks: Vec<WebhookTrigger>,
     /// What the clock starts.
     pub schedules: Vec<super::schedule::Schedule>,
     pub input_schema: Option<InputSchema>,
@@ -123,6 +124,19 @@ pub struct EventTrigger {
     /// Reads `$event`; absent means the event's data.
     pub input: Option<Template>,
     pub on_replay: OnReplay,
+}
+
+/// One entry of `on` with `webhook`.
+#[derive(Debug)]
+pub struct WebhookTrigger {
+    /// Its name in the configuration.
+    pub webhook: ServiceName,
+    /// Reads `$event`; absent means always.
+    pub when: Option<Expression>,
+    /// Reads `$event`; absent means the delivery's (source, id).
+    pub key: Option<TextTemplate>,
+    /// Reads `$event`; absent means the delivery's data.
+    pub input: Option<Template>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,7 +18,8 @@ impl Loader<'_> {
         for entry in map.entries.iter().filter(|entry| without(&entry.key)) {
             let what = if entry.key == "timezone" { "beside `every`" } else { "on a trigger by the clock" };
             let message = format!("`{}` has no meaning {what}", entry.key);
-            let help = "an entry of `on` has one of `event`, `every` and `cron`; `timezone` belongs to `cron`";
+            let help =
+                "an entry of `on` has one of `event`, `webhook`, `every` and `cron`; `timezone` belongs to `cron`";
             self.reader.find(Finding::new("S016", entry.key_span.clone(), message).help(help));
         }
         let rhythm = match (map.get("every"), map.get("cron")) {

@@ -11,6 +11,7 @@ pub(super) const ORDER: &str = include_str!("../../sagas/order-fulfilment.yaml")
 pub(super) struct World {
     services: BTreeMap<ServiceName, ServiceInfo>,
     schemas: crate::schema::Registry,
+    webhooks: BTreeSet<ServiceName>,
 }
 
 impl World {
@@ -41,11 +42,12 @@ impl World {
         for (name, protocol) in [("crm", Protocol::Graphql), ("insurer", Protocol::Soap), ("stock", Protocol::Nats)] {
             services.insert(ServiceName::parse(name).unwrap(), ServiceInfo { protocol, ..ServiceInfo::default() });
         }
-        Self { services, schemas: crate::schema::Registry::load(schemas).unwrap() }
+        let webhooks = ["shop", "repository"].map(|name| ServiceName::parse(name).unwrap()).into();
+        Self { services, schemas: crate::schema::Registry::load(schemas).unwrap(), webhooks }
     }
 
     pub(super) fn environment(&self) -> Environment<'_> {
-        Environment { services: &self.services, schemas: &self.schemas }
+        Environment { services: &self.services, schemas: &self.schemas, webhooks: &self.webhooks }
     }
 }
 

@@ -66,3 +66,4 @@ mod trace_store;
 mod traces;
 mod versions;
 mod w3c;
+mod webhooks;

@@ -29,7 +29,7 @@ steps:
 ";
 
 /// The secrets by what they are for, with the form in which each may leave.
-const SECRETS: [(&str, &str); 8] = [
+const SECRETS: [(&str, &str); 9] = [
     ("api.token", "needle-api-token"),
     ("bearer", "needle-bearer"),
     ("basic", "needle-basic"),
@@ -37,6 +37,7 @@ const SECRETS: [(&str, &str); 8] = [
     ("api_key", "needle-api-key"),
     ("subscription", "bmVlZGxlLXN1YnNjcmlwdGlvbi1zZWNyZXQ="),
     ("notify.webhook", "needle-webhook"),
+    ("webhooks", "needle-received"),
     ("nats and outbox passwords", "needle-password"),
 ];
 
@@ -52,6 +53,8 @@ services:
   keyed: {{ url: \"http://{}\", auth: {{ api_key: {{ header: X-Api-Key, value: \"${{secret:key}}\" }} }} }}
 subscriptions:
   hook: {{ url: \"http://{}/hook\", types: thing.happened.v1, secret: \"${{secret:hook}}\", retry: 10ms }}
+webhooks:
+  repository: {{ scheme: github, secret: \"${{secret:repository}}\" }}
 outboxes:
   shop: {{ url: \"${{secret:shop}}\", poll: 100ms }}
 ",
@@ -77,6 +80,7 @@ async fn seen(environment: &[(&str, &str)]) -> (Vec<String>, BTreeMap<&'static s
         ("key", "needle-api-key"),
         ("hook", hook),
         ("shop", shop),
+        ("repository", "needle-received"),
     ];
     for (file, secret) in kept {
         workspace.write(&format!("secrets/{file}"), &format!("{secret}\n"));
@@ -99,6 +103,8 @@ async fn seen(environment: &[(&str, &str)]) -> (Vec<String>, BTreeMap<&'static s
         (!chat.requests().is_empty() && keyed.requests().iter().any(|one| one.starts_with("POST /hook "))).then_some(())
     })
     .await;
+    let forged = ["X-Hub-Signature-256: sha256=00", "Content-Type: application/json"];
+    assert_eq!(dev.ask("POST", "/webhooks/repository", &forged, Some("{}")).await.status, 403);
     let asked = ["", "/history"].map(|more| format!("/api/v1/runs/{run}{more}"));
     let pages = [
         "/",

@@ -75,6 +75,7 @@ pub fn document() -> Value {
         "/api/v1/runs/{id}/stream": { "get": stream("streamRun",
             "Follows a run: `fact` events from its first fact, or behind Last-Event-ID, then `end` with the whole run",
             &[run_id(), header_parameter("Last-Event-ID", "the last sequence seen")]) },
+        "/webhooks/{name}": { "post": webhook() },
         "/api/v1/stream": { "get": stream("streamAll", "Follows all runs from now on: `fact` events", &[]) },
     });
     for (path, operations) in event_side::paths().into_iter().chain(journal_side::paths()).chain(registry_side::paths())
@@ -248,6 +249,36 @@ fn start() -> Value {
         (503, "no new work is taken at the moment", problem()),
     ]);
     with_body(op("start", "Starts a run", &parameters, responses), json_body(schema("Start")), false)
+}
+
+fn webhook() -> Value {
+    let responses = answers(&[
+        (
+            202,
+            "every saga that it triggers has its run; durable. Slack's `url_verification` is answered 200",
+            schema("WebhookAccepted"),
+        ),
+        (400, "malformed", problem()),
+        (403, "the signature does not fit, or is too old", problem()),
+        (404, "no such webhook, or no loaded saga is started by it", problem()),
+        (409, "a trigger's key has a run that began with other input", problem()),
+        (413, "too large", problem()),
+        (415, "neither JSON nor a form", problem()),
+        (422, "a trigger's expression fails, or its input breaks the saga's schema", problem()),
+        (503, "no new work is taken at the moment", problem()),
+    ]);
+    let parameters =
+        [path("name", "the webhook's name"), header_parameter("traceparent", "the caller's trace, continued")];
+    let mut operation = op(
+        "receiveWebhook",
+        "Starts what a delivery of a configured webhook triggers, once for each delivery; needs a signature and no token",
+        &parameters,
+        responses,
+    );
+    operation["security"] = json!([]);
+    let content =
+        json!({ "application/json": { "schema": {} }, "application/x-www-form-urlencoded": { "schema": object() } });
+    with_body(operation, content, false)
 }
 
 fn list_runs() -> Value {

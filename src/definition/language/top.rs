@@ -53,7 +53,11 @@ static TRIGGER: Mapping = Mapping {
     about: "What starts a run: an event, a webhook, an interval or a calendar.",
     keys: &[
         key("event", Value::EventType, "Each event of this type starts a run. An older version is upcast first."),
-        key("webhook", Value::Name("^[a-z][a-z0-9_-]{0,62}$"), "A webhook of the configuration."),
+        key(
+            "webhook",
+            Value::Name("^[a-z][a-z0-9_-]{0,62}$"),
+            "A webhook of the configuration: each delivery starts a run. `$event` has `id`, `source`, `headers` and `data`.",
+        ),
         key("every", Value::Duration, "Starts a run at this interval."),
         key(
             "cron",

@@ -48,6 +48,8 @@ pub(super) struct Trigger {
     pub place: Range<usize>,
     /// Where its event type stands.
     pub span: Range<usize>,
+    /// Its event has the headers of a request.
+    pub webhook: bool,
     /// The event's data; none: nothing is known.
     pub data: Option<Shape>,
     /// `input:`
@@ -292,12 +294,13 @@ impl<'l> Variables<'l> {
     /// Returns the event at a place: of the one trigger that it stands in, or of any that may have started the run.
     fn event(&self, place: usize) -> Shape {
         let data = |trigger: &Trigger| trigger.data.clone().unwrap_or_else(Shape::any);
+        let of = |data: Shape, webhook: bool| if webhook { event_with(data, &[HEADERS]) } else { cloud_event(data) };
         if let Some(own) = self.triggers.iter().find(|trigger| trigger.place.contains(&place)) {
-            return cloud_event(data(own));
+            return of(data(own), own.webhook);
         }
         let any = self.triggers.iter().map(data).reduce(Shape::either).unwrap_or_else(Shape::any);
         // Null in a run that no event started.
-        cloud_event(any).or_null()
+        of(any, self.triggers.iter().any(|trigger| trigger.webhook)).or_null()
     }
 
     fn step(&self, id: &str) -> Option<StepIndex> {
@@ -418,6 +421,7 @@ fn trigger(node: &Node, document: &mut impl FnMut(&EventType) -> Option<Rc<Docum
     Trigger {
         place: node.span.clone(),
         span: event.unwrap_or(node).span.clone(),
+        webhook: member(node, "webhook").is_some(),
         data: kind.and_then(|kind| document(&kind)).map(|document| document.shape()),
         input: member(node, "input").cloned(),
     }
@@ -455,6 +459,13 @@ fn error() -> Shape {
 
 /// A CloudEvent; extension attributes may stand beside what is named here.
 fn cloud_event(data: Shape) -> Shape {
+    event_with(data, &[])
+}
+
+/// What a webhook's delivery has beside a CloudEvent's attributes.
+const HEADERS: (&str, Kinds) = ("headers", Kinds::OBJECT);
+
+fn event_with(data: Shape, more: &[(&str, Kinds)]) -> Shape {
     let required = |name: &str| (name.to_owned(), (Shape::of(Kinds::STRING), true));
     let optional = |name: &str| (name.to_owned(), (Shape::of(Kinds::STRING), false));
     let mut members: BTreeMap<String, (Shape, bool)> =
@@ -475,6 +486,7 @@ fn cloud_event(data: Shape) -> Shape {
         .map(optional),
     );
     members.insert("data".to_owned(), (data, true));
+    members.extend(more.iter().map(|(name, kinds)| ((*name).to_owned(), (Shape::of(*kinds), false))));
     Shape::object(Fields::Known { members, closed: false })
 }
 

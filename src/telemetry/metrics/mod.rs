@@ -120,6 +120,8 @@ metrics! {
     subscription_waiting: "backstitch_subscription_waiting" Gauge ["subscription"],
     /// 1 for a subscription that delivers nothing: its endpoint answered 410, or an operator disabled it.
     subscription_disabled: "backstitch_subscription_disabled" Gauge ["subscription"],
+    /// Deliveries of webhooks, by what became of them: accepted, unsigned (the signature does not fit), failed.
+    webhook_deliveries: "backstitch_webhook_deliveries_total" Counter ["webhook", "outcome"],
     /// Rows of outbox tables, by what became of them: published, put_aside.
     outbox_rows: "backstitch_outbox_rows_total" Counter ["outbox", "outcome"],
     /// 1 while the outbox table can be read.
