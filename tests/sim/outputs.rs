@@ -1,4 +1,5 @@
-//! Outputs that are held against a schema: what does not fit is done, then failed, and undone with what came.
+//! Outputs that are held against a schema, answers against `expect`: what does not fit is done, then failed, and undone
+//! with what came.
 
 use std::sync::Arc;
 
@@ -66,6 +67,38 @@ fn what_fits_goes_on_and_what_does_not_is_undone_with_what_came() {
             let target = &pay.undo.request.as_ref().unwrap().target;
             assert_eq!(target, "/refund/false", "{why}: the undo reads what came");
         }
+    }
+}
+
+#[test]
+fn what_was_not_expected_is_undone_with_what_came() {
+    let refused = "    expect: ${ $result.body.applied }\n";
+    let broken = "    expect: ${ $result.body.applied + 1 }\n";
+    let unread = "{ as: { was: \"${ $result.body.applied.deep.er }\" } }";
+    let as_it_is = "{ as: { was: \"${ $result.body.applied | tojson }\" } }";
+    let rows = [
+        ("not expected", as_it_is, refused, "invalid_output", "`expect` is false", "/refund/false"),
+        ("`expect` fails", as_it_is, broken, "expression", "`$result.body.applied + 1`", "/refund/false"),
+        (
+            "nor does it fit: the first failure counts",
+            MISFIT,
+            refused,
+            "invalid_output",
+            "`expect` is false",
+            "/refund/false",
+        ),
+        ("nor can the output be made", unread, refused, "invalid_output", "`expect` is false", "/refund/0"),
+        ("the output alone cannot be made", unread, "", "expression", "`$result.body.applied.deep.er`", "/refund/0"),
+    ];
+    for (why, output, expect, kind, detail, refund) in rows {
+        let driver = begun(&file(output, expect)).answered();
+        let pay = driver.state.step(0);
+        assert_eq!(pay.status_word(), "undoing", "{why}");
+        let error = pay.error.as_deref().unwrap();
+        let told = error.detail.as_deref().unwrap();
+        assert_eq!((&*error.kind, error.step.as_deref(), error.status), (kind, Some("pay"), Some(200)), "{why}");
+        assert!(told.starts_with(detail), "{why}: {told}");
+        assert_eq!(pay.undo.request.as_ref().unwrap().target, refund, "{why}");
     }
 }
 

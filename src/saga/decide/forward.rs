@@ -11,6 +11,7 @@ use super::super::state::SagaState;
 use super::fits::misfit;
 use super::{attempt, pages, settle};
 use crate::definition::{SagaDefinition, Step};
+use crate::expression::EvalError;
 use crate::payload::Payload;
 use crate::planted;
 use crate::problem::{Problem, kind};
@@ -159,30 +160,30 @@ pub fn shape(
     scope: &RunScope,
     answer: Option<&Answer>,
 ) -> (Option<Payload>, Option<Problem>) {
-    let failed =
-        |word: &str, title: &str, detail: String| Some(located(Problem::new(word, title).detail(detail), path, answer));
-    if let Some(expect) = &rule.expect {
-        match expect.eval_bool(scope) {
-            Ok(true) => {}
-            Ok(false) => {
-                return (
-                    None,
-                    failed(kind::INVALID_OUTPUT, "the answer is not as expected", "`expect` is false".into()),
-                );
-            }
-            Err(error) => return (None, failed(kind::EXPRESSION, "`expect` failed", error.to_string())),
-        }
-    }
+    let unexpected = unexpected(rule, scope, "the answer is not as expected");
     let output = match &rule.output {
         // A paginated call's is the list of its items.
         None if rule.paginate.is_some() => answer.map_or_else(Payload::null, |answer| answer.body.clone()),
         None => output_of(rule.action.call().map_or(Protocol::Http, |call| call.protocol), answer),
         Some(output) => match output.eval(scope) {
             Ok(output) => output,
-            Err(error) => return (None, failed(kind::EXPRESSION, "`output` failed", error.to_string())),
+            Err(error) => return (None, Some(located(unexpected.unwrap_or_else(|| no_output(&error)), path, answer))),
         },
     };
-    // The undo may need it all the same.
-    let misfit = misfit(rules, rule.output_schema.as_ref(), &output);
-    (Some(output), misfit.map(|problem| located(problem, path, answer)))
+    // The undo may need it all the same: the number of what was made, for example.
+    let problem = unexpected.or_else(|| misfit(rules, rule.output_schema.as_ref(), &output));
+    (Some(output), problem.map(|problem| located(problem, path, answer)))
+}
+
+/// Says so where what came is not as the step's `expect` says.
+pub fn unexpected(rule: &Step, scope: &RunScope, title: &str) -> Option<Problem> {
+    match rule.expect.as_ref()?.eval_bool(scope) {
+        Ok(true) => None,
+        Ok(false) => Some(Problem::new(kind::INVALID_OUTPUT, title).detail("`expect` is false")),
+        Err(error) => Some(Problem::new(kind::EXPRESSION, "`expect` failed").detail(error.to_string())),
+    }
+}
+
+pub fn no_output(error: &EvalError) -> Problem {
+    Problem::new(kind::EXPRESSION, "`output` failed").detail(error.to_string())
 }

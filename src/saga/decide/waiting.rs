@@ -9,7 +9,7 @@ use super::super::request_builder::text;
 use super::super::scope::RunScope;
 use super::super::state::{Activity, SagaState};
 use super::fits::misfit;
-use super::forward::{ended, given_up, may_try_again};
+use super::forward::{ended, given_up, may_try_again, no_output, unexpected};
 use super::park::park;
 use super::{attempt, failed_expression};
 use crate::definition::{Action, Ask, Await, AwaitMode, Compensate, EmitTemplate, Match, OnExhausted, Reply, Since};
@@ -179,26 +179,17 @@ pub fn event_arrived(
 fn shaped(rules: &Rules, state: &SagaState, step: StepAt, came: Payload) -> Fact {
     let rule = rules.definition.step(step.step);
     let scope = RunScope::new(rules.definition, state).at(step).with_value(&came);
-    let failed = |word: &str, title: &str, detail: String| {
-        let problem = Problem::new(word, title).detail(detail).at(&step.path(rules.definition));
-        ended(step, Outcome::Done, None, Some(problem))
-    };
-    match rule.expect.as_ref().map(|expect| expect.eval_bool(&scope)).transpose() {
-        Ok(None | Some(true)) => {}
-        Ok(Some(false)) => {
-            return failed(kind::INVALID_OUTPUT, "the event is not as expected", "`expect` is false".to_owned());
-        }
-        Err(error) => return failed(kind::EXPRESSION, "`expect` failed", error.to_string()),
-    }
-    match rule.output.as_ref().map(|output| output.eval(&scope)).transpose() {
+    let unexpected = unexpected(rule, &scope, "the event is not as expected");
+    let (output, problem) = match rule.output.as_ref().map(|output| output.eval(&scope)).transpose() {
         Ok(output) => {
             let output = output.unwrap_or(came);
-            let misfit = misfit(rules, rule.output_schema.as_ref(), &output);
-            let failure = misfit.map(|problem| problem.at(&step.path(rules.definition)));
-            ended(step, Outcome::Done, Some(output), failure)
+            // The undo may need it all the same.
+            let problem = unexpected.or_else(|| misfit(rules, rule.output_schema.as_ref(), &output));
+            (Some(output), problem)
         }
-        Err(error) => failed(kind::EXPRESSION, "`output` failed", error.to_string()),
-    }
+        Err(error) => (None, Some(unexpected.unwrap_or_else(|| no_output(&error)))),
+    };
+    ended(step, Outcome::Done, output, problem.map(|problem| problem.at(&step.path(rules.definition))))
 }
 
 #[expect(clippy::too_many_arguments, reason = "the parts of one reply, in one place")]
