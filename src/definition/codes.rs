@@ -32,8 +32,8 @@ pub const CODES: &[(&str, &str, &str)] = &[
     ("S007", "A key that the language does not have.", "Usually a typing mistake; the help names the nearest key."),
     (
         "S008",
-        "A key that this version does not know how to follow: of a service in a saga file only `url`, `timeout` and `protocol` are.",
-        "Leave it out, or put the service into the configuration; nothing is ever ignored silently.",
+        "A key of a service in a saga file that only services of the configuration have: limits, credentials, documents.",
+        "Put the service under `services:` in backstitch.yaml; in a saga file it has `url`, `timeout` and `protocol`.",
     ),
     ("S009", "Something required is missing.", "Add the key that the message names."),
     (

@@ -228,11 +228,14 @@ impl Loader<'_> {
                 let help = "rename one of them; a name means one service";
                 self.reader.find(Finding::new("S022", entry.key_span.clone(), message).help(help));
             }
-            const LATER: &[&str] =
+            const CONFIGURED: &[&str] =
                 &["circuit", "rate_limit", "auth", "network", "openapi", "descriptor", "connect_timeout", "ca"];
-            let Some(map) =
-                self.reader.mapping(&entry.value, "a service in a saga file", &["url", "timeout", "protocol"], LATER)
-            else {
+            let Some(map) = self.reader.mapping(
+                &entry.value,
+                "a service in a saga file",
+                &["url", "timeout", "protocol"],
+                CONFIGURED,
+            ) else {
                 continue;
             };
             let url = self.reader.required(map, "a service", "url", "write its address, such as http://127.0.0.1:9101");

@@ -21,7 +21,7 @@ impl Loader<'_> {
         // The service was read (and reported) already; a stand-in lets the rest be checked.
         let stand_in = ServiceName::parse("unknown").ok()?;
         let without_call: Vec<_> = map.entries.iter().filter(|entry| entry.key != "call").cloned().collect();
-        let inner = Map { entries: &without_call, span: map.span, known: STEP_WITH_CALL, later: &[] };
+        let inner = Map { entries: &without_call, span: map.span, known: STEP_WITH_CALL };
         let call = self.call(inner, "a `call` step", Some(service.unwrap_or(&stand_in)), FORWARD, at);
         let (attempt, total) = map.get("timeout").map_or((None, None), |node| self.reader.timeout(node));
         let retry = self.forward_retry(map, index);

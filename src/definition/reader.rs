@@ -121,9 +121,8 @@ pub(super) struct Map<'n> {
     pub entries: &'n [Entry],
     /// Where to point when something is missing.
     pub span: &'n Range<usize>,
-    /// What it may have; and what the language has there, but not this version.
+    /// What it may have.
     pub known: &'static [&'static str],
-    pub later: &'static [&'static str],
 }
 
 impl<'n> Map<'n> {
@@ -143,8 +142,7 @@ impl<'n> Map<'n> {
     fn explains(&self, missing: &str) -> bool {
         self.entries.iter().any(|entry| {
             let key = entry.key.as_str();
-            self.later.contains(&key)
-                || (!self.known.contains(&key) && suggest(key, self.known.iter().copied()) == Some(missing))
+            !self.known.contains(&key) && suggest(key, self.known.iter().copied()) == Some(missing)
         })
     }
 }
@@ -179,13 +177,13 @@ impl<'s> Reader<'s> {
         span.start..end
     }
 
-    /// Reads a mapping and checks its keys; `later` are keys of the language that this version lacks.
+    /// Reads a mapping and checks its keys; `elsewhere` are those that the configuration has for the same thing.
     pub(super) fn mapping<'n>(
         &mut self,
         node: &'n Node,
         what: &str,
         known: &'static [&'static str],
-        later: &'static [&'static str],
+        elsewhere: &'static [&'static str],
     ) -> Option<Map<'n>> {
         let Yaml::Mapping(entries) = &node.value else {
             self.shape(node, "a mapping");
@@ -196,8 +194,8 @@ impl<'s> Reader<'s> {
             if known.contains(&key) {
                 continue;
             }
-            let finding = if later.contains(&key) {
-                Finding::new("S008", entry.key_span.clone(), format!("`{key}` is not available in this version"))
+            let finding = if elsewhere.contains(&key) {
+                Finding::new("S008", entry.key_span.clone(), format!("`{key}` belongs into the configuration"))
                     .help(format!("{what} has {}", listed(known)))
             } else {
                 let help = match suggest(key, known.iter().copied()) {
@@ -208,7 +206,7 @@ impl<'s> Reader<'s> {
             };
             self.find(finding);
         }
-        Some(Map { entries, span: &node.span, known, later })
+        Some(Map { entries, span: &node.span, known })
     }
 
     /// Reads a list.

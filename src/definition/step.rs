@@ -161,7 +161,7 @@ impl Loader<'_> {
             self.reader.find(Finding::new("S006", self.reader.first_line(&node.span), message));
             return None;
         };
-        let map = Map { entries, span: &node.span, known: &[], later: &[] };
+        let map = Map { entries, span: &node.span, known: &[] };
         let id = self.step_id(map);
         let kind = self.kind(map);
         let Some(kind) = kind else {

@@ -103,39 +103,11 @@ static INLINE_SERVICE: Mapping = Mapping {
     keys: &[
         must("url", Value::Literal, "Its address; a step's `path` is appended."),
         key("timeout", Value::Duration, "One attempt, unless the step says otherwise."),
-        key("connect_timeout", Value::Duration, "Until the connection stands."),
         key(
             "protocol",
             Value::Words(&["http", "grpc", "graphql", "soap", "nats"]),
             "Which `with` its calls have. Default: http, or what the address says.",
         ),
-        key("openapi", Value::Literal, "An OpenAPI document; calls then name an `operation`."),
-        key("descriptor", Value::Literal, "A compiled descriptor set of a grpc service."),
-        key("network", Value::Words(&["public", "private"]), "`private`: its name may lead to a private address."),
-        key("circuit", Value::Mapping(&CIRCUIT), "Leaves a failing service alone for a while."),
-        key("rate_limit", Value::Mapping(&RATE_LIMIT), "How much it is asked to do."),
-    ],
-    one_of: &[],
-};
-
-static CIRCUIT: Mapping = Mapping {
-    name: "circuit",
-    about: "Opens after failures; calls then wait, without using up attempts.",
-    keys: &[
-        key("failures", Value::Integer(1, 1_000_000), "So many failures within the window open it."),
-        key("window", Value::Duration, "In which they are counted."),
-        key("open", Value::Duration, "For how long it stays open."),
-    ],
-    one_of: &[],
-};
-
-static RATE_LIMIT: Mapping = Mapping {
-    name: "rate_limit",
-    about: "Calls above it wait, without using up attempts.",
-    keys: &[
-        key("rate", Value::Name("^[0-9]+/(s|m|h)$"), "`20/s`, `100/m`, `5000/h`"),
-        key("burst", Value::Integer(1, 1_000_000), "So many may leave at once."),
-        key("concurrency", Value::Integer(1, 10_000), "Calls in flight."),
     ],
     one_of: &[],
 };
