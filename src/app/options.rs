@@ -90,6 +90,7 @@ pub fn outboxes(config: &Config) -> Vec<events::outbox_reader::OutboxTable> {
         name: name.clone(),
         options: crate::postgres::Options {
             url: given.url.clone(),
+            ca: given.ca.clone(),
             table: given.table.clone(),
             order: given.order.clone(),
         },

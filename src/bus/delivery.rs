@@ -43,20 +43,32 @@ impl InHand {
     }
 }
 
+/// Where deliveries come from: one text for all of them.
+pub(super) struct Names {
+    pub stream: Arc<str>,
+    pub consumer: Arc<str>,
+}
+
+fn shared_text(usual: &Arc<str>, text: &str) -> Arc<str> {
+    if **usual == *text { Arc::clone(usual) } else { Arc::from(text) }
+}
+
 /// Makes a delivery of a message; none for one that JetStream did not send.
 pub(super) fn delivery(
     shared: &Arc<Shared>,
-    stream_created: u64,
+    (stream_created, names): (u64, &Names),
     message: async_nats::jetstream::Message,
 ) -> Option<Delivery> {
     let info = message.info().ok()?;
-    let (stream, consumer) = (Arc::from(info.stream), Arc::from(info.consumer));
+    let (stream, consumer) = (shared_text(&names.stream, info.stream), shared_text(&names.consumer, info.consumer));
     let (sequence, delivered) = (info.stream_sequence, u64::try_from(info.delivered).unwrap_or(1));
     let published_ms = info.published.unix_timestamp_nanos() / 1_000_000;
     let reply = message.reply.clone()?;
-    let mut headers: Vec<(String, String)> = Vec::new();
-    for (name, values) in message.headers.iter().flat_map(async_nats::HeaderMap::iter) {
-        headers.extend(values.iter().map(|value| (name.to_string(), value.to_string())));
+    let given = message.headers.as_ref();
+    let mut headers: Vec<(String, String)> = Vec::with_capacity(given.map_or(0, async_nats::HeaderMap::len));
+    for (name, values) in given.into_iter().flat_map(async_nats::HeaderMap::iter) {
+        let name: &str = name.as_ref();
+        headers.extend(values.iter().map(|value| (name.to_owned(), value.as_str().to_owned())));
     }
     headers.sort_by(|a, b| a.0.cmp(&b.0)); // the client keeps them in no order
     let raw = RawMessage { subject: message.subject.to_string(), headers, payload: message.message.payload };

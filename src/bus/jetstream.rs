@@ -1,5 +1,6 @@
 //! The bus on NATS JetStream: starts whether NATS is there or not, and says in its status what it knows.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,8 +20,8 @@ use crate::envelope::Event;
 use crate::id::EventType;
 use crate::time::Timestamp;
 
-/// Deliveries waiting for `next`: one fetch. What waits here counts against `ack_pending_max`.
-const QUEUE_LEN: usize = 256;
+/// Chunks of deliveries waiting for `next`: one fetch. What waits here counts against `ack_pending_max`.
+const QUEUE_LEN: usize = 4;
 /// Answers still in the client's queue are sent before the end, unless NATS is away.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
@@ -66,10 +67,17 @@ impl Shared {
     }
 }
 
+/// Deliveries on their way to `next`.
+struct Incoming {
+    chunks: mpsc::Receiver<Vec<Delivery>>,
+    /// Of a chunk that was longer than what was asked for.
+    left: VecDeque<Delivery>,
+}
+
 /// Publishes to and consumes from one NATS server or cluster. Dropping it ends its tasks.
 pub struct JetStreamBus {
     shared: Arc<Shared>,
-    deliveries: tokio::sync::Mutex<mpsc::Receiver<Delivery>>,
+    deliveries: tokio::sync::Mutex<Incoming>,
     jobs: mpsc::Sender<Job>,
     supervisor: JoinHandle<()>,
 }
@@ -97,7 +105,12 @@ impl JetStreamBus {
         for _ in 0..WORKERS {
             tokio::spawn(publish::work(shared.clone(), waiting.clone())); // ends when the bus is dropped
         }
-        Self { shared, deliveries: tokio::sync::Mutex::new(receiver), jobs, supervisor }
+        Self {
+            shared,
+            deliveries: tokio::sync::Mutex::new(Incoming { chunks: receiver, left: VecDeque::new() }),
+            jobs,
+            supervisor,
+        }
     }
 
     /// Returns the streams to be read by place.
@@ -147,12 +160,21 @@ impl Bus for JetStreamBus {
 
     fn next(&self, max: usize) -> BoxFuture<'_, Vec<Delivery>> {
         Box::pin(async move {
-            let mut deliveries = self.deliveries.lock().await;
-            let mut taken = Vec::new();
+            let mut incoming = self.deliveries.lock().await;
             loop {
-                if deliveries.recv_many(&mut taken, max.max(1)).await == 0 {
-                    return std::future::pending().await; // closed: nothing will ever come
+                if incoming.left.is_empty() {
+                    match incoming.chunks.recv().await {
+                        Some(chunk) => incoming.left.extend(chunk),
+                        None => return std::future::pending().await, // closed: nothing will ever come
+                    }
                 }
+                while incoming.left.len() < max
+                    && let Ok(chunk) = incoming.chunks.try_recv()
+                {
+                    incoming.left.extend(chunk);
+                }
+                let many = incoming.left.len().min(max.max(1));
+                let mut taken: Vec<Delivery> = incoming.left.drain(..many).collect();
                 // What was fetched from a stream that has gone since is not there any more.
                 taken.retain(|delivery| {
                     self.shared.session.borrow().is_none() || self.shared.current(delivery.stream_created).is_some()

@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::delivery::{delivery, keep_in_hand};
+use super::delivery::{Names, delivery, keep_in_hand};
 use super::jetstream::{Session, Shared};
 use super::proof::{self, Sync};
 use super::reconcile::{self, Kind};
@@ -33,6 +33,8 @@ const DOUBT_PAUSE: Duration = Duration::from_millis(200);
 const PING_PAUSE: Duration = Duration::from_secs(5);
 /// Messages asked for at a time: fewer cost throughput, more wait in memory for nothing.
 const FETCH_LEN: usize = 256;
+/// Messages handed on at a time where so many are there: each hand-over may wake a thread.
+const CHUNK_LEN: usize = 64;
 /// A pull that is not answered says so after two of these.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How long one pull waits at the server.
@@ -52,7 +54,7 @@ struct Connection {
 }
 
 /// Runs until it is aborted.
-pub(super) async fn run(shared: Arc<Shared>, deliveries: mpsc::Sender<Delivery>) {
+pub(super) async fn run(shared: Arc<Shared>, deliveries: mpsc::Sender<Vec<Delivery>>) {
     let mut connection: Option<Connection> = None;
     let mut pause = PAUSE_MIN;
     for number in 1.. {
@@ -144,7 +146,7 @@ async fn hold(
     shared: &Arc<Shared>,
     connection: &mut Connection,
     number: u64,
-    deliveries: &mpsc::Sender<Delivery>,
+    deliveries: &mpsc::Sender<Vec<Delivery>>,
 ) -> String {
     let breaks = connection.link.borrow_and_update().breaks;
     let (mut link, client) = (connection.link.clone(), connection.client.clone());
@@ -193,7 +195,7 @@ async fn consume(
     shared: &Arc<Shared>,
     session: &Session,
     proved: &Sync,
-    deliveries: &mpsc::Sender<Delivery>,
+    deliveries: &mpsc::Sender<Vec<Delivery>>,
 ) -> String {
     let mut subscribed = shared.subscribed.subscribe();
     loop {
@@ -221,7 +223,7 @@ async fn pull(
     session: &Session,
     proved: &Sync,
     types: &[crate::id::EventType],
-    deliveries: &mpsc::Sender<Delivery>,
+    deliveries: &mpsc::Sender<Vec<Delivery>>,
 ) -> String {
     let name = &shared.options.consumer;
     let consumer = match reconcile::consumer(&session.context, &shared.options, types).await {
@@ -235,19 +237,23 @@ async fn pull(
     set_ready(shared, session, proved);
     let fetch = consumer.stream().max_messages_per_batch(FETCH_LEN).heartbeat(HEARTBEAT).expires(FETCH_WAIT);
     let mut messages = match fetch.messages().await {
-        Ok(messages) => messages,
+        Ok(messages) => messages.ready_chunks(CHUNK_LEN),
         Err(error) => return format!("consumer {name} cannot be read: {error}"),
     };
-    while let Some(message) = messages.next().await {
-        match message {
-            Ok(message) => {
-                if let Some(delivery) = delivery(shared, session.events_created, message)
-                    && deliveries.send(delivery).await.is_err()
-                {
-                    return "the bus is closed".to_owned();
-                }
+    let names = Names { stream: reconcile::EVENTS_STREAM.into(), consumer: name.as_str().into() };
+    while let Some(chunk) = messages.next().await {
+        let (mut read, mut stopped) = (Vec::with_capacity(chunk.len()), None);
+        for message in chunk {
+            match message {
+                Ok(message) => read.extend(delivery(shared, (session.events_created, &names), message)),
+                Err(error) => stopped = Some(format!("consumer {name} stopped: {error}")),
             }
-            Err(error) => return format!("consumer {name} stopped: {error}"),
+        }
+        if !read.is_empty() && deliveries.send(read).await.is_err() {
+            return "the bus is closed".to_owned();
+        }
+        if let Some(stopped) = stopped {
+            return stopped;
         }
     }
     format!("consumer {name} ended")

@@ -236,7 +236,7 @@ fn sections(reader: &mut Reader<'_>, outside: &dyn Outside) -> Option<Config> {
     };
     let services = services::services(reader, outside);
     let subscriptions = subscriptions::subscriptions(reader, outside);
-    let outboxes = outboxes::outboxes(reader);
+    let outboxes = outboxes::outboxes(reader, outside);
     let webhooks = webhooks::webhooks(reader);
     let secrets = Secrets { directory: reader.secrets.clone() };
     Some(Config {

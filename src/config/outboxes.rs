@@ -3,32 +3,35 @@
 use std::collections::BTreeMap;
 
 use super::diagnostic::VALUE;
+use super::outside::Outside;
 use super::reader::{Reader, joined};
-use super::services::{Fields, duration};
+use super::services::{Fields, certificates, duration};
 use super::yaml::Entry;
 use crate::id::ServiceName;
 use crate::secret::Secret;
 use crate::time::Span;
 
-pub(super) const KEYS: [&str; 5] = ["url", "table", "order", "source", "poll"];
+pub(super) const KEYS: [&str; 6] = ["url", "ca_file", "table", "order", "source", "poll"];
 
 /// One table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outbox {
     pub url: Secret<String>,
+    /// Certificates (PEM) trusted beside the public ones.
+    pub ca: Option<Vec<u8>>,
     pub table: String,
     pub order: String,
     pub source: String,
     pub poll: Span,
 }
 
-pub(super) fn outboxes(reader: &mut Reader<'_>) -> BTreeMap<ServiceName, Outbox> {
+pub(super) fn outboxes(reader: &mut Reader<'_>, outside: &dyn Outside) -> BTreeMap<ServiceName, Outbox> {
     let node = reader.node("outboxes");
     let mut all = BTreeMap::new();
     for entry in reader.map_of(&node, "outboxes") {
         match ServiceName::parse(&entry.key) {
             Ok(name) => {
-                if let Some(outbox) = outbox(reader, &entry) {
+                if let Some(outbox) = outbox(reader, outside, &entry) {
                     all.insert(name, outbox);
                 }
             }
@@ -38,7 +41,7 @@ pub(super) fn outboxes(reader: &mut Reader<'_>) -> BTreeMap<ServiceName, Outbox>
     all
 }
 
-fn outbox(reader: &mut Reader<'_>, entry: &Entry) -> Option<Outbox> {
+fn outbox(reader: &mut Reader<'_>, outside: &dyn Outside, entry: &Entry) -> Option<Outbox> {
     let path = joined("outboxes", &entry.key);
     let mut fields = Fields::of(reader, &entry.node, &path, &KEYS);
     let (url_path, url) = fields.needed(reader, entry, "url")?;
@@ -65,8 +68,12 @@ fn outbox(reader: &mut Reader<'_>, entry: &Entry) -> Option<Outbox> {
         Some((path, node)) => duration(reader, &node, &path)?,
         None => Span::from_millis(200),
     };
+    let ca = match fields.take("ca_file") {
+        Some((path, node)) => certificates(reader, outside, &node, &path)?,
+        None => None,
+    };
     let url = reader.secret_of(&url, &url_path)?;
-    Some(Outbox { url, table: table?, order: order?, source, poll })
+    Some(Outbox { url, ca, table: table?, order: order?, source, poll })
 }
 
 /// A name that need not be quoted, one schema in front of it at most.

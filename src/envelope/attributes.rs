@@ -1,7 +1,8 @@
 //! CloudEvents 1.0 attributes as text → an [`Event`], with every mistake found at once. Shared by the
 //! binary and the structured mode, by NATS and HTTP; knows no wire.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use super::Event;
 use crate::id::EventType;
@@ -12,13 +13,32 @@ use crate::trace_context::TraceContext;
 pub const ATTRIBUTE_BYTES_MAX: usize = 1_024;
 /// Extension attributes beyond ours that an event may carry.
 pub const EXTENSIONS_MAX: usize = 64;
+/// The attributes that have a meaning of their own.
+const KNOWN: [&str; 13] = [
+    "specversion",
+    "id",
+    "source",
+    "type",
+    "time",
+    "subject",
+    "dataschema",
+    "datacontenttype",
+    "correlationid",
+    "causationid",
+    "partitionkey",
+    "traceparent",
+    "tracestate",
+];
 /// Data nested deeper is refused: serde_json reads 128 levels into a tree, and the event is one of them.
 pub const DATA_DEPTH_MAX: usize = 100;
 
 /// Attributes of one event as they are collected. Names are in lower case.
 #[derive(Debug, Default)]
 pub struct Attributes {
-    values: BTreeMap<String, String>,
+    /// In the order in which they came: a handful, and looked through faster than a tree is built.
+    values: Vec<(Cow<'static, str>, String)>,
+    /// Beyond what an event may have; they are counted and forgotten.
+    beyond: usize,
     mistakes: Vec<String>,
     /// Names whose value was refused: present, so not missing as well.
     spoiled: BTreeSet<String>,
@@ -38,8 +58,14 @@ impl Attributes {
         } else if value.chars().any(char::is_control) {
             // CloudEvents 1.0.2, type system: String excludes U+0000–U+001F and U+007F–U+009F.
             self.spoiled(name, format!("`{name}` holds a control character, such as a line break"));
-        } else if self.values.insert(name.to_owned(), value).is_some() {
+        } else if self.values.iter().any(|(known, _)| known == name) {
             self.mistake(format!("`{name}` is given more than once"));
+        } else if let Some(known) = KNOWN.into_iter().find(|known| *known == name) {
+            self.values.push((Cow::Borrowed(known), value));
+        } else if self.values.len() < EXTENSIONS_MAX + KNOWN.len() {
+            self.values.push((Cow::Owned(name.to_owned()), value));
+        } else {
+            self.beyond += 1;
         }
     }
 
@@ -57,7 +83,7 @@ impl Attributes {
     /// Returns an attribute that was set.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.values.get(name).map(String::as_str)
+        self.values.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// Makes the event. `data` is what the mode read, or why it could not.
@@ -65,7 +91,7 @@ impl Attributes {
     /// # Errors
     /// All mistakes, one line each.
     pub fn finish(mut self, data: Result<Payload, String>) -> Result<Event, Vec<String>> {
-        match self.values.remove("specversion") {
+        match self.take("specversion") {
             Some(version) if version == "1.0" => {}
             Some(version) => self.mistake(format!("`specversion` is `{version}`; only 1.0 is read")),
             None => self.mistake("`specversion` is missing".to_owned()),
@@ -102,10 +128,10 @@ impl Attributes {
         let causation_id = self.optional("causationid");
         let partition_key = self.optional("partitionkey");
         // A wrong traceparent starts a new trace, it is no error (W3C trace context, section 4.3).
-        let (parent, state) = (self.values.remove("traceparent"), self.values.remove("tracestate"));
+        let (parent, state) = (self.take("traceparent"), self.take("tracestate"));
         let trace = parent.and_then(|parent| TraceContext::parse(&parent, state.as_deref()));
-        if self.values.len() > EXTENSIONS_MAX {
-            let count = self.values.len();
+        let count = self.values.len() + self.beyond;
+        if count > EXTENSIONS_MAX {
             self.mistake(format!("{count} extension attributes; at most {EXTENSIONS_MAX} are allowed"));
         }
         let data = match data {
@@ -131,22 +157,27 @@ impl Attributes {
                 causation_id,
                 partition_key,
                 trace,
-                extensions: self.values,
+                extensions: self.values.into_iter().map(|(name, value)| (name.into_owned(), value)).collect(),
                 data,
             }),
             _ => Err(self.mistakes),
         }
     }
 
+    fn take(&mut self, name: &str) -> Option<String> {
+        let at = self.values.iter().position(|(known, _)| known == name)?;
+        Some(self.values.swap_remove(at).1)
+    }
+
     fn required(&mut self, name: &str) -> Option<String> {
-        if !self.values.contains_key(name) && !self.spoiled.contains(name) {
+        if self.get(name).is_none() && !self.spoiled.contains(name) {
             self.mistake(format!("`{name}` is missing"));
         }
         self.optional(name)
     }
 
     fn optional(&mut self, name: &str) -> Option<String> {
-        let value = self.values.remove(name)?;
+        let value = self.take(name)?;
         if value.is_empty() {
             self.mistake(format!("`{name}` is empty"));
             return None;
@@ -311,6 +342,28 @@ mod tests {
             assert!(mistake.contains(part), "{mistake}: {part}");
         }
         assert_eq!(mistakes.len(), expected.len(), "{mistakes:?}");
+    }
+
+    #[test]
+    fn more_than_an_event_may_have_is_counted_and_not_kept() {
+        let filled = |extensions: usize| {
+            let mut attributes = Attributes::default();
+            for (name, value) in [("specversion", "1.0"), ("id", "1"), ("source", "/s"), ("type", "a.v1")] {
+                attributes.set(name, value.to_owned());
+            }
+            (0..extensions).for_each(|number| attributes.set(&format!("x{number}"), number.to_string()));
+            attributes
+        };
+        assert_eq!(filled(EXTENSIONS_MAX).finish(Ok(Payload::null())).unwrap().extensions.len(), EXTENSIONS_MAX);
+        for many in [EXTENSIONS_MAX + 1, 100_000] {
+            let attributes = filled(many);
+            assert!(attributes.values.len() < 100, "a hostile event costs no memory and no time");
+            let mistakes = attributes.finish(Ok(Payload::null())).unwrap_err();
+            assert_eq!(mistakes, [format!("{many} extension attributes; at most {EXTENSIONS_MAX} are allowed")]);
+        }
+        let mut twice = filled(2);
+        twice.set("x1", "again".to_owned());
+        assert_eq!(twice.finish(Ok(Payload::null())).unwrap_err(), ["`x1` is given more than once"]);
     }
 
     #[test]

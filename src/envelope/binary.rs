@@ -1,6 +1,8 @@
 //! Binary mode: attributes in `ce-…` headers, the data as the body. The same for NATS messages and HTTP
 //! requests, as both CloudEvents bindings say. Header values are percent-encoded.
 
+use std::borrow::Cow;
+
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use super::Event;
@@ -24,7 +26,10 @@ pub fn parse<'a>(
     let mut attributes = Attributes::default();
     let (mut traceparent, mut tracestate, mut baggage) = (None, None, None);
     for (name, value) in headers {
-        let name = name.to_ascii_lowercase();
+        let name = match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            true => Cow::Owned(name.to_ascii_lowercase()),
+            false => Cow::Borrowed(name),
+        };
         match name.strip_prefix("ce-") {
             Some(attribute) => match decode(value) {
                 Some(text) => attributes.set(attribute, text),

@@ -73,6 +73,12 @@ impl Inbox {
                 self.commit_position(mark);
                 return;
             }
+            if mark.targets.is_empty() {
+                // Nobody wants it: there is nothing to keep open.
+                self.commit_position(mark);
+                self.remember(hash, at);
+                return;
+            }
             self.marks.insert(hash, OpenMark { mark: mark.clone(), left: mark.targets.clone() });
         }
         if let Some(open) = self.marks.get_mut(&hash) {

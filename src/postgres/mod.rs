@@ -4,6 +4,8 @@
 //! Rows are never looked for behind the last one that was read: a transaction with a lower position may
 //! commit later. Every committed row that is still there is to be published.
 
+mod tls;
+
 use std::time::Duration;
 
 use tokio_postgres::config::SslMode;
@@ -21,8 +23,10 @@ const NEEDED: [&str; 5] = ["id", "aggregatetype", "aggregateid", "type", "payloa
 /// Which table, and where.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// `postgres://user:password@host/database`
+    /// `postgres://user:password@host/database`, over TLS with `?sslmode=require`.
     pub url: Secret<String>,
+    /// Certificates (PEM) trusted beside the public ones.
+    pub ca: Option<Vec<u8>>,
     /// `outbox`, or with its schema.
     pub table: String,
     /// The column that rows are published in the order of.
@@ -51,8 +55,8 @@ pub enum Error {
     Name(String),
     #[error("the address is no PostgreSQL address: {0}")]
     Address(String),
-    #[error("TLS to PostgreSQL is not served by this version; use a private network and `sslmode=disable`")]
-    Tls,
+    #[error("its certificates cannot be used: {0}")]
+    Certificates(String),
     #[error("PostgreSQL cannot be reached: {0}")]
     Unreachable(String),
     #[error("table {table} has no column `{column}`; {help}")]
@@ -65,15 +69,28 @@ pub enum Error {
     Query { table: String, why: String },
 }
 
-/// Refuses an address that cannot be used, before anything is opened.
-///
-/// # Errors
-/// [`Error::Address`], [`Error::Tls`].
-pub fn check_address(url: &str) -> Result<(), Error> {
+/// Reads an address.
+fn address(url: &str) -> Result<Config, Error> {
     // The parser's own words may repeat the password; only what kind of mistake it is goes out.
-    let config: Config =
-        url.parse().map_err(|_| Error::Address("write postgres://user:password@host/database".into()))?;
-    if config.get_ssl_mode() == SslMode::Require { Err(Error::Tls) } else { Ok(()) }
+    url.parse().map_err(|_| Error::Address("write postgres://user:password@host/database".into()))
+}
+
+/// Connects; over TLS where the address says `sslmode=require`, and never with a certificate unchecked. `prefer`, the
+/// client's default, would take whoever answers for the server: it is plain here.
+async fn connect(options: &Options) -> Result<Client, Error> {
+    let mut config = address(options.url.expose())?;
+    config.connect_timeout(CONNECT_WAIT).application_name("backstitch");
+    let unreachable = |error: tokio_postgres::Error| Error::Unreachable(shown(&error));
+    // The connection ends when the client is dropped, or breaks: then every query says so.
+    if config.get_ssl_mode() == SslMode::Require {
+        let (client, connection) = config.connect(tls::connector(options.ca.as_deref())?).await.map_err(unreachable)?;
+        tokio::spawn(async move { connection.await.ok() });
+        return Ok(client);
+    }
+    config.ssl_mode(SslMode::Disable);
+    let (client, connection) = config.connect(NoTls).await.map_err(unreachable)?;
+    tokio::spawn(async move { connection.await.ok() });
+    Ok(client)
 }
 
 /// A connection that reads one table, alone.
@@ -92,14 +109,7 @@ impl Table {
     pub async fn open(options: &Options) -> Result<Self, Error> {
         let table = quoted(&options.table)?;
         let order = quoted(&options.order)?;
-        check_address(options.url.expose())?;
-        let mut config: Config = options.url.expose().parse().map_err(|_| Error::Address(String::new()))?;
-        config.connect_timeout(CONNECT_WAIT).application_name("backstitch");
-        let (client, connection) = config.connect(NoTls).await.map_err(|error| Error::Unreachable(shown(&error)))?;
-        // Ends when the client is dropped, or the connection breaks: then every query says so.
-        tokio::spawn(async move {
-            let _ = connection.await;
-        });
+        let client = connect(options).await?;
         let query = |error: tokio_postgres::Error| Error::Query { table: options.table.clone(), why: shown(&error) };
         let found = client
             .query(
@@ -229,13 +239,13 @@ mod tests {
         let rows = [
             ("an address", "postgres://shop:pw@db/shop", true),
             ("with a choice of TLS", "postgres://shop:pw@db/shop?sslmode=prefer", true),
-            ("TLS", "postgres://shop:pw@db/shop?sslmode=require", false),
+            ("TLS", "postgres://shop:pw@db/shop?sslmode=require", true),
             ("another database", "mysql://shop:secret@db/shop", false),
         ];
         for (why, url, good) in rows {
-            let checked = check_address(url);
-            assert_eq!(checked.is_ok(), good, "{why}");
-            assert!(checked.is_ok_and(|()| true) || !format!("{:?}", check_address(url)).contains("secret"), "{why}");
+            let read = address(url);
+            assert_eq!(read.is_ok(), good, "{why}");
+            assert!(read.is_ok() || !format!("{:?}", address(url)).contains("secret"), "{why}");
         }
     }
 }

@@ -3,6 +3,7 @@
 //! skipped, and says so.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -69,8 +70,21 @@ impl Postgres {
         assert!(made.success(), "initdb");
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let socket = folder.path().to_str().unwrap();
+        // It takes a key from nobody but its own user.
+        let kept = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            if let Some((uid, gid)) = user {
+                std::os::unix::fs::chown(&path, Some(uid), Some(gid)).unwrap();
+            }
+            path.display().to_string()
+        };
+        let certificate = kept("server.pem", include_str!("tls/server.pem"));
+        let key = kept("server.key", include_str!("tls/server.key"));
         let child = command("postgres")
             .args(["-D", data, "-p", &port.to_string(), "-h", "127.0.0.1", "-k", socket, "-F"])
+            .args(["-c", "ssl=on", "-c", &format!("ssl_cert_file={certificate}"), "-c", &format!("ssl_key_file={key}")])
             .spawn()
             .unwrap();
         Ok(Self { child, port, _folder: folder })
@@ -239,4 +253,34 @@ async fn rows_are_published_whatever_the_order_of_their_commits() {
         "outbox table: {} rows by overlapping transactions over a SIGKILL, none lost, none twice",
         WRITERS * EACH + 2
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_is_read_over_tls_and_the_certificate_is_checked() {
+    let postgres = match Postgres::start() {
+        Ok(postgres) => postgres,
+        Err(why) => return skip("a_table_is_read_over_tls_and_the_certificate_is_checked", &why),
+    };
+    let client = postgres.client().await;
+    client.batch_execute(TABLE).await.unwrap();
+    client.batch_execute(&insert("A", "over TLS", 1)).await.unwrap();
+    let workspace = Workspace::new();
+    let url = postgres.url().replace("disable", "require");
+    // Nobody vouches for the certificate: the row stays, and the reason is told.
+    configured(workspace.path(), &url);
+    let dev = Dev::start(&workspace, &[]);
+    dev.until_figures(&[r#"backstitch_outbox_ready{outbox="shop"} 0"#]).await;
+    crate::rig::until("the reason", async || dev.log().contains("UnknownIssuer").then_some(())).await;
+    assert!(dev.stop().success());
+    let left = client.query_one("SELECT count(*) FROM outbox", &[]).await.unwrap().get::<_, i64>(0);
+    assert_eq!(left, 1);
+    // Its own authority does.
+    let ca = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/tls/ca.pem");
+    configured(workspace.path(), &format!("{url}\n    ca_file: {ca}"));
+    let dev = Dev::start(&workspace, &[]);
+    assert_eq!(until(&workspace, &dev.url(), 1).await[0]["data"]["id"], "over TLS");
+    let encrypted = "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+                     WHERE application_name = 'backstitch'";
+    assert_eq!(client.query_one(encrypted, &[]).await.unwrap().get::<_, Option<bool>>(0), Some(true));
+    assert!(dev.stop().success());
 }
