@@ -22,6 +22,7 @@ pub mod signature;
 pub mod small_map;
 pub mod time;
 pub mod trace_context;
+pub mod trust;
 pub mod webhook;
 pub mod xml;
 

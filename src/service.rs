@@ -127,9 +127,20 @@ pub enum Auth {
         header: String,
         value: Secret<String>,
     },
+    /// A token that is fetched (RFC 6749, section 4.4).
+    OAuth2(ClientCredentials),
 }
 
-/// An absolute `http`, `https`, `grpc`, `grpcs` or `nats` address without user, query and fragment.
+/// Whom to ask for a token, and as whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCredentials {
+    pub token_url: ServiceUrl,
+    pub client_id: String,
+    pub client_secret: Secret<String>,
+    pub scopes: Vec<String>,
+}
+
+/// An absolute `http`, `https`, `grpc`, `grpcs`, `nats` or `tls` address without user, query and fragment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceUrl {
     uri: http::Uri,
@@ -156,8 +167,8 @@ impl ServiceUrl {
         let refused = |reason: &str| ServiceUrlError { text: text.to_owned(), reason: reason.to_owned() };
         let uri: http::Uri = text.parse().map_err(|error: http::uri::InvalidUri| refused(&error.to_string()))?;
         match uri.scheme_str() {
-            Some("http" | "https" | "nats" | "grpc" | "grpcs") => {}
-            Some(_) => return Err(refused("its scheme is none of http, https, grpc, grpcs and nats")),
+            Some("http" | "https" | "nats" | "tls" | "grpc" | "grpcs") => {}
+            Some(_) => return Err(refused("its scheme is none of http, https, grpc, grpcs, nats and tls")),
             None => return Err(refused("it has no scheme")),
         }
         let authority = uri.authority().ok_or_else(|| refused("it has no host"))?;
@@ -178,7 +189,7 @@ impl ServiceUrl {
             return Err(refused("it has a query or fragment"));
         }
         let base = uri.path().trim_end_matches('/').to_owned();
-        if matches!(uri.scheme_str(), Some("nats" | "grpc" | "grpcs")) && !base.is_empty() {
+        if matches!(uri.scheme_str(), Some("nats" | "tls" | "grpc" | "grpcs")) && !base.is_empty() {
             return Err(refused("an address of this scheme has no path"));
         }
         Ok(Self { uri, base })
@@ -200,16 +211,17 @@ impl ServiceUrl {
     #[must_use]
     pub fn protocol(&self) -> Protocol {
         match self.uri.scheme_str() {
-            Some("nats") => Protocol::Nats,
+            // As NATS clients write it.
+            Some("nats" | "tls") => Protocol::Nats,
             Some("grpc" | "grpcs") => Protocol::Grpc,
             _ => Protocol::Http,
         }
     }
 
-    /// True where it is spoken to over TLS: https, grpcs.
+    /// True where it is spoken to over TLS: https, grpcs, tls.
     #[must_use]
     pub fn is_tls(&self) -> bool {
-        matches!(self.uri.scheme_str(), Some("https" | "grpcs"))
+        matches!(self.uri.scheme_str(), Some("https" | "grpcs" | "tls"))
     }
 
     /// True for https.
@@ -247,7 +259,7 @@ impl ServiceUrl {
 fn scheme_port(uri: &http::Uri) -> u16 {
     match uri.scheme_str() {
         Some("https" | "grpcs") => 443,
-        Some("nats") => 4222,
+        Some("nats" | "tls") => 4222,
         _ => 80,
     }
 }

@@ -9,7 +9,7 @@ use super::yaml::Place;
 /// One finding. All of them are reported at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// `C001` … `C011`; `docs/configuration.md` lists them.
+    /// `C001` … `C010`; `docs/configuration.md` lists them.
     pub code: &'static str,
     pub file: String,
     /// From 1; 0 when the file as a whole is meant.
@@ -41,8 +41,6 @@ pub const SECRET: &str = "C008";
 pub const SECRET_PLACE: &str = "C009";
 /// The API listens beyond loopback without a token.
 pub const TOKEN_NEEDED: &str = "C010";
-/// Part of the language, not of this version.
-pub const UNSUPPORTED: &str = "C011";
 
 impl Diagnostic {
     pub(super) fn at(place: &Place, code: &'static str, message: impl Into<String>, help: impl Into<String>) -> Self {

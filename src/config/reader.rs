@@ -58,7 +58,7 @@ impl<'a> Reader<'a> {
             }
             // A section of which everything is commented out.
             (Value::Map(_), Value::Nothing) => {}
-            (Value::Map(_), Value::Text(_) | Value::List) if !FREE.contains(&path) => {
+            (Value::Map(_), Value::Text(_) | Value::List(_)) if !FREE.contains(&path) => {
                 let help = "write its keys in lines of their own below it";
                 self.note(&over.place, SHAPE, format!("`{path}` must be a mapping"), help);
             }
@@ -158,6 +158,25 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Reads a list of words: `[a, b]`, or text with white space between them.
+    pub(super) fn words_of(
+        &mut self,
+        node: &Node,
+        path: &str,
+        parse: fn(&str) -> bool,
+        help: &str,
+    ) -> Option<Vec<String>> {
+        let texts = match &node.value {
+            Value::List(items) => items.iter().map(|item| self.text_of(item, path)).collect::<Option<Vec<_>>>()?,
+            _ => self.text_of(node, path)?.split_whitespace().map(str::to_owned).collect(),
+        };
+        if let Some(wrong) = texts.iter().find(|text| !parse(text)) {
+            self.note(&node.place, VALUE, format!("`{path}` cannot hold `{wrong}`"), help);
+            return None;
+        }
+        Some(texts)
+    }
+
     pub(super) fn span_of(&mut self, node: &Node, path: &str) -> Option<Span> {
         self.parsed_of(node, path, |text| {
             let help = "write a duration with its unit: 200ms, 3s, 2m, 24h, 7d or PT1H30M, at most ten years";
@@ -189,7 +208,7 @@ impl<'a> Reader<'a> {
         match &node.value {
             Value::Map(entries) => entries.clone(),
             Value::Nothing => Vec::new(),
-            Value::Text(_) | Value::List => {
+            Value::Text(_) | Value::List(_) => {
                 self.note(
                     &node.place,
                     SHAPE,
@@ -209,7 +228,7 @@ impl<'a> Reader<'a> {
                 self.note(&node.place, SHAPE, format!("`{path}` has no value"), help);
                 None
             }
-            Value::List | Value::Map(_) => {
+            Value::List(_) | Value::Map(_) => {
                 self.note(&node.place, SHAPE, format!("`{path}` must be one value"), "write `key: value` in one line");
                 None
             }

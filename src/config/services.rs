@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::diagnostic::{SHAPE, UNSUPPORTED, VALUE};
+use super::diagnostic::{SHAPE, VALUE};
 use super::outside::Outside;
 use super::reader::{Reader, joined};
 use super::yaml::{Entry, Node};
@@ -12,7 +12,7 @@ use crate::id::ServiceName;
 use crate::openapi::OpenApi;
 use crate::protobuf::Descriptors;
 use crate::resilience::{CircuitPolicy, RatePolicy};
-use crate::service::{Auth, Network, Protocol, Service, ServiceUrl};
+use crate::service::{Auth, ClientCredentials, Network, Protocol, Service, ServiceUrl};
 use crate::time::Span;
 
 pub(super) const KEYS: [&str; 13] = [
@@ -278,15 +278,35 @@ fn auth(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<Auth> {
             Some(Auth::ApiKey { header, value: reader.secret_of(&value.1, &value.0)? })
         }
         "oauth2" => {
-            let help = "use a `bearer` token for the time being";
-            reader.note(&entry.place, UNSUPPORTED, "signing in by oauth2 is not served by this version", help);
-            None
+            let mut fields =
+                Fields::of(reader, &entry.node, &path, &["token_url", "client_id", "client_secret", "scopes"]);
+            let token_url = fields.needed(reader, entry, "token_url");
+            let client_id = fields.needed(reader, entry, "client_id");
+            let client_secret = fields.needed(reader, entry, "client_secret");
+            let scopes = match fields.take("scopes") {
+                Some((path, node)) => {
+                    reader.words_of(&node, &path, is_scope, "write names without quotes and spaces")?
+                }
+                None => Vec::new(),
+            };
+            let (token_url, client_id, client_secret) = (token_url?, client_id?, client_secret?);
+            Some(Auth::OAuth2(ClientCredentials {
+                token_url: http_address(reader, &token_url.1, &token_url.0)?,
+                client_id: reader.text_of(&client_id.1, &client_id.0)?,
+                client_secret: reader.secret_of(&client_secret.1, &client_secret.0)?,
+                scopes,
+            }))
         }
         _ => {
-            reader.unknown(entry, &path, &["bearer", "basic", "api_key"], &[]);
+            reader.unknown(entry, &path, &["bearer", "basic", "api_key", "oauth2"], &[]);
             None
         }
     }
+}
+
+/// RFC 6749, section 3.3.
+fn is_scope(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\')
 }
 
 /// The keys of one mapping; those that nobody may ask for are noted at once.

@@ -89,6 +89,7 @@ fn the_example_of_services_loads() {
         ("/run/secrets/pay/token", "t0\n"),
         ("/run/secrets/ledger/password", "p\r\n"),
         ("/run/secrets/crm/key", "k"),
+        ("/run/secrets/erp/client", "cl13nt"),
         ("/run/secrets/hooks/billing", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n"),
         ("/run/secrets/hooks/repository", "s3cr3t of the repository"),
         ("/run/secrets/shop/database", "postgres://backstitch:pw@db/shop"),
@@ -105,6 +106,12 @@ fn the_example_of_services_loads() {
         matches!(&service("ledger").auth, Some(crate::service::Auth::Basic { password, .. }) if password.expose() == "p")
     );
     assert!(matches!(&service("crm").auth, Some(crate::service::Auth::ApiKey { header, .. }) if header == "x-api-key"));
+    let Some(crate::service::Auth::OAuth2(erp)) = &service("erp").auth else { panic!("erp signs in by oauth2") };
+    assert_eq!((erp.token_url.to_string().as_str(), &*erp.client_id), ("https://idp.example.com/oauth/token", "saga"));
+    assert_eq!(
+        (erp.client_secret.expose().as_str(), &*erp.scopes),
+        ("cl13nt", &["orders".to_owned(), "stock".to_owned()][..])
+    );
     let billing = &config.subscriptions[&ServiceName::parse("billing").unwrap()];
     let types: Vec<&str> = billing.types.iter().map(|kind| kind.as_str()).collect();
     assert_eq!(types, ["order.placed.v2", "order.shipped.v1"]);
@@ -215,7 +222,22 @@ fn mistakes() {
             "services:\n  a: { url: \"http://a\", auth: { bearer: a, basic: {} } }\n",
             &["C005 2:31"],
         ),
-        ("oauth2", "services:\n  a: { url: \"http://a\", auth: { oauth2: {} } }\n", &["C011 2:33"]),
+        (
+            "oauth2 of nothing",
+            "services:\n  a: { url: \"http://a\", auth: { oauth2: {} } }\n",
+            &["C005 2:33", "C005 2:33", "C005 2:33"],
+        ),
+        (
+            "oauth2 with a quoted scope",
+            "services:\n  a: { url: \"http://a\", auth: { oauth2: { token_url: \"http://b\", client_id: c, client_secret: d, \
+             scopes: [\"e f\"] } } }\n",
+            &["C006 2:106"],
+        ),
+        (
+            "oauth2 over nats",
+            "services:\n  a: { url: \"http://a\", auth: { oauth2: { token_url: \"nats://b\", client_id: c, client_secret: d } } }\n",
+            &["C006 2:54"],
+        ),
         (
             "auth without password",
             "services:\n  a: { url: \"http://a\", auth: { basic: { username: u } } }\n",
@@ -280,7 +302,7 @@ fn every_code_is_explained() {
     let page = include_str!("../../docs/configuration.md");
     let source = include_str!("diagnostic.rs");
     let codes: Vec<&str> = source.split('"').filter(|word| word.len() == 4 && word.starts_with('C')).collect();
-    assert_eq!(codes.len(), 11);
+    assert_eq!(codes.len(), 10);
     for code in codes {
         assert!(page.contains(&format!("| {code} |")), "docs/configuration.md lacks {code}");
     }

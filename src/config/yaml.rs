@@ -38,8 +38,7 @@ pub(super) enum Value {
     /// `key:` with nothing behind it, `~` or `null`.
     Nothing,
     Text(String),
-    /// No key takes a list; its items are read over.
-    List,
+    List(Vec<Node>),
     Map(Vec<Entry>),
 }
 
@@ -138,12 +137,11 @@ impl<'a> Reader<'a> {
     }
 
     fn list(&mut self, depth: usize) -> Result<Value, Refused> {
+        let mut items = Vec::new();
         loop {
             match self.next()? {
-                (Event::SequenceEnd, _) => return Ok(Value::List),
-                (event, span) => {
-                    self.node(event, span, depth + 1)?;
-                }
+                (Event::SequenceEnd, _) => return Ok(Value::List(items)),
+                (event, span) => items.push(self.node(event, span, depth + 1)?),
             }
         }
     }

@@ -16,6 +16,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint as Transp
 use tonic::{Code, ConnectError, Status};
 
 use super::failure::{Failure, failed};
+use super::http::Tokens;
 use super::permission::Permission;
 use super::route::Route;
 use super::sign_in::basic;
@@ -28,6 +29,8 @@ use crate::request::{Again, Answer, Attempt, Effect};
 use crate::resilience::Report;
 use crate::service::{Auth, Service};
 use crate::time::Span;
+
+type SignIn = (MetadataKey<Ascii>, MetadataValue<Ascii>);
 
 const PROBLEM_TEXT_CHARS_MAX: usize = 1_000;
 
@@ -42,7 +45,9 @@ struct Endpoint {
     service: Service,
     /// Connects when it is used, and again when it must.
     channel: RwLock<(u64, Channel)>,
-    auth: Option<(MetadataKey<Ascii>, MetadataValue<Ascii>)>,
+    auth: Option<SignIn>,
+    /// Where it signs in with a token that is fetched.
+    tokens: Option<Tokens>,
     permission: Permission,
 }
 
@@ -53,10 +58,15 @@ impl GrpcConnector {
     /// [`Error`] for a secret that is no metadata, or certificates that cannot be read.
     pub fn add(&self, name: ServiceName, service: Service) -> Result<(), Error> {
         let refused = |reason: String| Error::Service { service: name.clone(), reason };
+        let tokens = match &service.auth {
+            Some(Auth::OAuth2(credentials)) => Some(Tokens::new(&name, &service, credentials).map_err(refused)?),
+            _ => None,
+        };
         let endpoint = Endpoint {
             name: name.clone(),
             channel: RwLock::new((0, channel(&service).map_err(refused)?)),
-            auth: service.auth.as_ref().map(sign_in).transpose().map_err(refused)?,
+            auth: service.auth.as_ref().map(sign_in).transpose().map_err(refused)?.flatten(),
+            tokens,
             permission: Permission::new(service.limits()),
             service,
         };
@@ -121,17 +131,19 @@ fn channel(service: &Service) -> Result<Channel, String> {
     Ok(transport.connect_with_connector_lazy(connect))
 }
 
-fn sign_in(auth: &Auth) -> Result<(MetadataKey<Ascii>, MetadataValue<Ascii>), String> {
+/// Returns what never changes; none where a token is fetched.
+fn sign_in(auth: &Auth) -> Result<Option<SignIn>, String> {
     let (name, text) = match auth {
         Auth::Bearer(token) => ("authorization".to_owned(), format!("Bearer {}", token.expose())),
         Auth::Basic { username, password } => ("authorization".to_owned(), basic(username, password)?),
         Auth::ApiKey { header, value } => (header.clone(), value.expose().clone()),
+        Auth::OAuth2(_) => return Ok(None),
     };
     let key = name.parse().map_err(|_| format!("`auth.api_key.header`: `{name}` is no name of metadata"))?;
     let mut value: MetadataValue<Ascii> =
         text.parse().map_err(|_| "its secret holds characters that no metadata can carry".to_owned())?;
     value.set_sensitive(true);
-    Ok((key, value))
+    Ok(Some((key, value)))
 }
 
 impl Endpoint {
@@ -148,7 +160,7 @@ impl Endpoint {
     }
 
     async fn exchange(&self, call: &Call) -> (Attempt, Report) {
-        let (method, request) = match self.request(call) {
+        let (method, mut request) = match self.request(call) {
             Ok(made) => made,
             Err(reason) => return (failed(Failure::Invalid, &format!("{}: {reason}", self.name)), Report::Nothing),
         };
@@ -158,7 +170,17 @@ impl Endpoint {
         let (number, channel) = self.channel.read().unwrap_or_else(PoisonError::into_inner).clone();
         let mut client = tonic::client::Grpc::new(channel).max_decoding_message_size(self.service.answer_bytes_max);
         let sent = Arc::new(AtomicBool::new(false));
+        let mut used = None;
         let exchange = async {
+            if let Some(tokens) = &self.tokens {
+                let token = tokens.get().await.map_err(Status::unavailable)?;
+                let text = token.authorization.to_str().ok().and_then(|text| text.parse::<MetadataValue<Ascii>>().ok());
+                let mut value =
+                    text.ok_or_else(|| Status::unavailable("the token holds what no metadata can carry"))?;
+                value.set_sensitive(true);
+                request.metadata_mut().insert("authorization", value);
+                used = Some(token);
+            }
             client.ready().await.map_err(|error| Status::from_error(Box::new(error)))?;
             client.unary(request, path, Raw(Arc::clone(&sent))).await
         };
@@ -173,7 +195,16 @@ impl Endpoint {
                     }
                 }
             }
-            Ok(Err(status)) => self.judged(&status, sent.load(Ordering::Relaxed)),
+            Ok(Err(status)) => {
+                let (mut attempt, report) = self.judged(&status, sent.load(Ordering::Relaxed));
+                // The token had been used before and is taken no more: with the next one it may be another answer.
+                if let (Code::Unauthenticated, Some(tokens), Some(token)) = (status.code(), &self.tokens, &used)
+                    && tokens.not_taken(token).await
+                {
+                    attempt.again = Again::Yes;
+                }
+                (attempt, report)
+            }
             Err(_) if !sent.load(Ordering::Relaxed) => {
                 let reason = format!("no connection to {} within {} ms", self.name, call.timeout.as_millis());
                 (failed(Failure::TimeoutUnsent, &reason), Report::Failing)

@@ -22,6 +22,7 @@ use crate::payload::Payload;
 use crate::problem::{Problem, kind};
 use crate::request::{Again, Answer, Attempt, Effect};
 use crate::service::{Auth, Service};
+use crate::trust;
 
 const ERROR: &str = "Nats-Service-Error";
 const ERROR_CODE: &str = "Nats-Service-Error-Code";
@@ -46,10 +47,13 @@ impl NatsConnector {
     /// Adds a service, or puts another in the place of one.
     ///
     /// # Errors
-    /// [`Error`] for a way to sign in that NATS does not have.
+    /// [`Error`] for a way to sign in that NATS does not have, or certificates that cannot be used.
     pub fn add(&self, name: ServiceName, service: Service) -> Result<(), Error> {
-        if let Some(Auth::ApiKey { .. }) = service.auth {
-            let reason = "NATS has no api_key; use `bearer` for a token, or `basic`".to_owned();
+        if let Some(Auth::ApiKey { .. } | Auth::OAuth2(_)) = service.auth {
+            let reason = "NATS has neither api_key nor oauth2; use `bearer` for a token, or `basic`".to_owned();
+            return Err(Error::Service { service: name, reason });
+        }
+        if let Err(reason) = trust::client(service.ca.as_deref(), &[]) {
             return Err(Error::Service { service: name, reason });
         }
         let permission = Permission::new(service.limits());
@@ -186,12 +190,16 @@ impl Endpoint {
             .connection_timeout(wait)
             // Others of its cluster may have addresses that nobody allowed.
             .ignore_discovered_servers();
+        if url.is_tls() {
+            let config = trust::client(self.service.ca.as_deref(), &[])?;
+            options = options.require_tls(true).tls_client_config(config);
+        }
         options = match &self.service.auth {
             Some(Auth::Bearer(token)) => options.token(token.expose().clone()),
             Some(Auth::Basic { username, password }) => {
                 options.user_and_password(username.clone(), password.expose().clone())
             }
-            Some(Auth::ApiKey { .. }) | None => options,
+            Some(Auth::ApiKey { .. } | Auth::OAuth2(_)) | None => options,
         };
         options.connect(url.to_string()).await.map_err(|error| error.to_string())
     }

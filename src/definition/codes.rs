@@ -82,7 +82,7 @@ pub const CODES: &[(&str, &str, &str)] = &[
     (
         "S023",
         "A service's address that cannot be used.",
-        "Write an absolute `http` or `https` address without user, password, query and fragment.",
+        "Write an absolute address (`http`, `https`, `grpc`, `grpcs`, `nats`, `tls`) without user, password, query and fragment.",
     ),
     (
         "S024",

@@ -4,14 +4,14 @@
 //! Rows are never looked for behind the last one that was read: a transaction with a lower position may
 //! commit later. Every committed row that is still there is to be published.
 
-mod tls;
-
 use std::time::Duration;
 
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::secret::Secret;
+use crate::trust;
 
 /// Rows read at a time.
 const ROWS_MAX: usize = 256;
@@ -55,7 +55,7 @@ pub enum Error {
     Name(String),
     #[error("the address is no PostgreSQL address: {0}")]
     Address(String),
-    #[error("its certificates cannot be used: {0}")]
+    #[error("PostgreSQL: {0}")]
     Certificates(String),
     #[error("PostgreSQL cannot be reached: {0}")]
     Unreachable(String),
@@ -83,7 +83,9 @@ async fn connect(options: &Options) -> Result<Client, Error> {
     let unreachable = |error: tokio_postgres::Error| Error::Unreachable(shown(&error));
     // The connection ends when the client is dropped, or breaks: then every query says so.
     if config.get_ssl_mode() == SslMode::Require {
-        let (client, connection) = config.connect(tls::connector(options.ca.as_deref())?).await.map_err(unreachable)?;
+        let tls = trust::client(options.ca.as_deref(), &[]).map_err(Error::Certificates)?;
+        let tls = MakeRustlsConnect::new(tls);
+        let (client, connection) = config.connect(tls).await.map_err(unreachable)?;
         tokio::spawn(async move { connection.await.ok() });
         return Ok(client);
     }

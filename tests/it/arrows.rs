@@ -26,6 +26,7 @@ const PURE: &[&str] = &[
     "small_map",
     "time",
     "trace_context",
+    "trust",
     "webhook",
     "xml",
 ];

@@ -22,7 +22,7 @@ const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const SHORT: Duration = Duration::from_millis(1_000);
 const LONG: Duration = Duration::from_secs(60);
 
-fn name() -> ServiceName {
+pub fn name() -> ServiceName {
     ServiceName::parse("peer").unwrap()
 }
 
@@ -34,7 +34,7 @@ fn connector(service: Service) -> HttpConnector {
     HttpConnector::new([(name(), service)]).unwrap()
 }
 
-fn call(timeout: Duration) -> Call {
+pub fn call(timeout: Duration) -> Call {
     Call {
         request: Request {
             service: name(),

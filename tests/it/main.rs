@@ -38,6 +38,7 @@ mod load;
 mod monitoring;
 mod nats_faults;
 mod notices;
+mod oauth2;
 mod one_trace;
 mod otlp;
 mod outage;

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_nats::HeaderMap;
+use async_nats::{ConnectOptions, HeaderMap};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use crate::api_process::{Dev, Workspace};
 use crate::connector_peer::{Peer, Play, answer};
 use crate::grpc_peer::{GrpcPeer, descriptor_set};
 use crate::rig::until;
-use crate::server::NatsServer;
+use crate::server::{NatsServer, Setup};
 
 const SAGA: &str = r#"
 saga: several
@@ -65,9 +65,21 @@ paths:
 /// One request over NATS: subject, headers, data.
 type Asked = (String, Option<HeaderMap>, Value);
 
-/// A service over NATS: reserves, releases, and packs what it can.
+/// The configuration of a server that takes nobody without TLS and a password.
+const TLS: &str = concat!(
+    "tls { cert_file: \"",
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/it/tls/server.pem\", key_file: \"",
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/it/tls/server.key\" }\nauthorization { user: stock, password: s3cret }",
+);
+
 async fn stock(url: &str, asked: Arc<Mutex<Vec<Asked>>>) -> tokio::task::JoinHandle<()> {
-    let client = async_nats::connect(url).await.unwrap();
+    serve_stock(async_nats::connect(url).await.unwrap(), asked).await
+}
+
+/// A service over NATS: reserves, releases, and packs what it can.
+async fn serve_stock(client: async_nats::Client, asked: Arc<Mutex<Vec<Asked>>>) -> tokio::task::JoinHandle<()> {
     let mut requests = client.subscribe("stock.>").await.unwrap();
     client.flush().await.unwrap();
     tokio::spawn(async move {
@@ -224,6 +236,34 @@ async fn a_nats_service_that_is_away_is_waited_for() {
     assert!(dev.stop().success());
 }
 
+/// Over TLS, with a password: nothing is sent to a server that nobody vouches for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nats_service_is_called_over_tls() {
+    let nats = NatsServer::start_with(Setup { sync_always: false, more: TLS });
+    let files = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/tls");
+    let options = ConnectOptions::with_user_and_password("stock".to_owned(), "s3cret".to_owned());
+    let options = options.add_root_certificates(format!("{files}/ca.pem").into()).require_tls(true);
+    let asked = Arc::default();
+    let service = serve_stock(options.connect(nats.url()).await.unwrap(), Arc::clone(&asked)).await;
+    let workspace = Workspace::new();
+    let saga = "saga: over-tls\nversion: 1\nsteps:\n  - id: ask\n    call: stock\n    with: { subject: stock.reserve.A-1, data: { a: 1 } }\n    \
+                retry: { attempts: 2, delay: 10ms }\n    compensate: none\n";
+    workspace.write("sagas/tls.yaml", saga);
+    let url = nats.url().replace("nats://", "tls://");
+    for (ca, end) in [("", "compensated"), (&*format!(", ca_file: {files}/ca.pem"), "completed")] {
+        let auth = "auth: { basic: { username: stock, password: s3cret } }";
+        let config = format!("telemetry: {{ otlp: off }}\nservices:\n  stock: {{ url: \"{url}\", {auth}{ca} }}\n");
+        workspace.write("backstitch.yaml", &config);
+        let dev = Dev::start(&workspace, &[]);
+        let (_, run) = dev.json("POST", "/api/v1/sagas/over-tls/runs?wait=30s", Some("{}")).await;
+        assert_eq!(run["state"], end, "{run}");
+        assert_eq!(asked.lock().unwrap().len(), usize::from(end == "completed"));
+        assert!(end == "completed" || run.to_string().contains("UnknownIssuer"), "{run}");
+        assert!(dev.stop().success());
+    }
+    service.abort();
+}
+
 const PARCEL: &str = r#"
 saga: parcel
 version: 1
@@ -256,12 +296,15 @@ fn track(path: &str, message: &Value) -> Result<Value, (u16, &'static str)> {
 async fn calls_over_grpc_are_done_judged_and_undone() {
     let free = "127.0.0.1:0".parse().unwrap();
     let peer = GrpcPeer::start(free, track).await;
+    let granted = r#"{"access_token":"t0","token_type":"bearer","expires_in":3600}"#;
+    let tokens = Peer::start([Play::Say(answer("200 OK", &["Content-Type: application/json"], granted))]).await;
     let workspace = Workspace::new();
     workspace.write("sagas/parcel.yaml", PARCEL);
     std::fs::write(workspace.path().join("tracking.pb"), descriptor_set()).unwrap();
     let config = format!(
-        "telemetry: {{ otlp: off }}\nservices:\n  tracking: {{ url: \"grpc://{}\", descriptor: tracking.pb, auth: {{ bearer: t0 }} }}\n",
-        peer.address
+        "telemetry: {{ otlp: off }}\nservices:\n  tracking:\n    url: \"grpc://{}\"\n    descriptor: tracking.pb\n    \
+         auth: {{ oauth2: {{ token_url: \"http://{}/token\", client_id: saga, client_secret: s3cret, scopes: [track] }} }}\n",
+        peer.address, tokens.address
     );
     workspace.write("backstitch.yaml", &config);
     let dev = Dev::start(&workspace, &["--data", "data"]);

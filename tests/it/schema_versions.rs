@@ -166,11 +166,11 @@ async fn a_bad_set_leaves_the_old_one_active() {
     workspace.write("sagas/other.yaml", "saga: other\nversion: 1\non: [{ event: parcel.sent.v3, key: \"${ $event.data.id }\" }]\nsteps:\n  - id: a\n    set: { x: 1 }\n");
     workspace.write(
         "backstitch.yaml",
-        "telemetry: { otlp: off }\nruns: { open_max: 7 }\nservices: { shop: { url: \"http://127.0.0.1:1\" } }\n",
+        "telemetry: { otlp: off }\nruns: { open_max: 7 }\nnotify: { events: off }\nservices: { shop: { url: \"http://127.0.0.1:1\" } }\n",
     );
     let (status, reloaded) = dev.json("POST", "/api/v1/reload", None).await;
     assert_eq!(status, 200, "{reloaded}");
-    assert_eq!(reloaded["restart_needed"], json!(["runs"]));
+    assert_eq!(reloaded["restart_needed"], json!(["notify", "runs"]));
     assert!(reloaded["sagas"].to_string().contains("other v1"), "{reloaded}");
     let (status, _) = dev.json("POST", "/api/v1/sagas/other/runs", Some(r#"{"input": {}}"#)).await;
     assert_eq!(status, 201, "the new saga is there");

@@ -22,6 +22,11 @@ steps:
     with: { method: POST, path: /garbled }
     compensate: none
     optional: true
+  - id: granted
+    call: granted
+    with: { method: POST, path: /granted }
+    compensate: none
+    optional: true
   - id: refused
     call: basic
     with: { method: POST, path: /refused }
@@ -29,7 +34,7 @@ steps:
 ";
 
 /// The secrets by what they are for, with the form in which each may leave.
-const SECRETS: [(&str, &str); 9] = [
+const SECRETS: [(&str, &str); 12] = [
     ("api.token", "needle-api-token"),
     ("bearer", "needle-bearer"),
     ("basic", "needle-basic"),
@@ -38,10 +43,13 @@ const SECRETS: [(&str, &str); 9] = [
     ("subscription", "bmVlZGxlLXN1YnNjcmlwdGlvbi1zZWNyZXQ="),
     ("notify.webhook", "needle-webhook"),
     ("webhooks", "needle-received"),
+    ("oauth2, to the token server", "needle-client-secret"),
+    ("oauth2, as it is sent", "c2FnYTpuZWVkbGUtY2xpZW50LXNlY3JldA=="),
+    ("oauth2, to the service", "needle-access-token"),
     ("nats and outbox passwords", "needle-password"),
 ];
 
-fn config(bearer: &Peer, basic: &Peer, keyed: &Peer, chat: &Peer) -> String {
+fn config(bearer: &Peer, basic: &Peer, keyed: &Peer, chat: &Peer, tokens: &Peer) -> String {
     format!(
         "telemetry: {{ otlp: \"off\", log: trace, log_format: json }}
 api: {{ token: needle-api-token }}
@@ -50,6 +58,7 @@ notify: {{ webhook: \"http://{}/needle-webhook\" }}
 services:
   bearer: {{ url: \"http://{}\", auth: {{ bearer: \"${{secret:pay/token}}\" }} }}
   basic: {{ url: \"http://{}\", auth: {{ basic: {{ username: saga, password: \"${{secret:basic}}\" }} }} }}
+  granted: {{ url: \"http://{}\", auth: {{ oauth2: {{ token_url: \"http://{}/token\", client_id: saga, client_secret: \"${{secret:client}}\" }} }} }}
   keyed: {{ url: \"http://{}\", auth: {{ api_key: {{ header: X-Api-Key, value: \"${{secret:key}}\" }} }} }}
 subscriptions:
   hook: {{ url: \"http://{}/hook\", types: thing.happened.v1, secret: \"${{secret:hook}}\", retry: 10ms }}
@@ -58,7 +67,7 @@ webhooks:
 outboxes:
   shop: {{ url: \"${{secret:shop}}\", poll: 100ms }}
 ",
-        chat.address, bearer.address, basic.address, keyed.address, keyed.address
+        chat.address, bearer.address, basic.address, basic.address, tokens.address, keyed.address, keyed.address
     )
 }
 
@@ -69,9 +78,11 @@ async fn seen(environment: &[(&str, &str)]) -> (Vec<String>, BTreeMap<&'static s
     let basic = Peer::start([Play::Say(answer("422 Unprocessable Content", &[], "{}"))]).await;
     let keyed = Peer::start([Play::SayAndClose(b"no answer at all".to_vec())]).await;
     let chat = Peer::start([Play::Say(answer("500 Internal Server Error", &[], "no"))]).await;
+    let granted = r#"{"access_token":"needle-access-token","token_type":"Bearer"}"#;
+    let tokens = Peer::start([Play::Say(answer("200 OK", &["Content-Type: application/json"], granted))]).await;
     let workspace = Workspace::new();
     workspace.write("sagas/talkative.yaml", SAGA);
-    workspace.write("backstitch.yaml", &config(&bearer, &basic, &keyed, &chat));
+    workspace.write("backstitch.yaml", &config(&bearer, &basic, &keyed, &chat, &tokens));
     let shop = "postgres://shop:needle-password@127.0.0.1:1/shop";
     let hook = "whsec_bmVlZGxlLXN1YnNjcmlwdGlvbi1zZWNyZXQ=";
     let kept = [
@@ -81,6 +92,7 @@ async fn seen(environment: &[(&str, &str)]) -> (Vec<String>, BTreeMap<&'static s
         ("hook", hook),
         ("shop", shop),
         ("repository", "needle-received"),
+        ("client", "needle-client-secret"),
     ];
     for (file, secret) in kept {
         workspace.write(&format!("secrets/{file}"), &format!("{secret}\n"));
@@ -167,6 +179,8 @@ async fn seen(environment: &[(&str, &str)]) -> (Vec<String>, BTreeMap<&'static s
         ("basic", used(&basic, "c2FnYTpuZWVkbGUtYmFzaWM=")),
         ("api_key", used(&keyed, "needle-api-key")),
         ("notify.webhook", used(&chat, "needle-webhook")),
+        ("oauth2, client", used(&tokens, "c2FnYTpuZWVkbGUtY2xpZW50LXNlY3JldA==")),
+        ("oauth2, token", used(&basic, "needle-access-token")),
     ];
     (found, used.into())
 }

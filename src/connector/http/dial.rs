@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
 use super::super::route::{Route, RouteError};
 use super::pool::Sender;
 use crate::service::Service;
+use crate::trust;
 
 /// Headers of an answer go into `$result`, so into the journal: 64 KiB is far beyond any honest answer.
 const ANSWER_HEADER_BYTES_MAX: usize = 64 * 1024;
@@ -41,7 +41,7 @@ impl Dialer {
             true => {
                 let name = ServerName::try_from(host.clone())
                     .map_err(|error| format!("`{host}` cannot be a certificate's name: {error}"))?;
-                Some((TlsConnector::from(Arc::new(tls_config(service.ca.as_deref())?)), name))
+                Some((TlsConnector::from(Arc::new(trust::client(service.ca.as_deref(), &[b"http/1.1"])?)), name))
             }
         };
         Ok(Self { host, route: Route::new(service), tls })
@@ -79,28 +79,4 @@ impl Dialer {
         tokio::spawn(async move { connection.await.ok() });
         Ok(Sender::new(sender))
     }
-}
-
-/// Public roots, and the service's own where it has them; ring, whatever else is in the process.
-fn tls_config(ca: Option<&[u8]>) -> Result<rustls::ClientConfig, String> {
-    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    if let Some(pem) = ca {
-        let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
-            .collect::<Result<_, _>>()
-            .map_err(|error| format!("cannot read its certificates: {error}"))?;
-        if certificates.is_empty() {
-            return Err("its certificate file holds no certificate".to_owned());
-        }
-        for certificate in certificates {
-            roots.add(certificate).map_err(|error| format!("cannot trust its certificate: {error}"))?;
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
 }

@@ -49,7 +49,7 @@ pub(super) struct Head {
 impl Head {
     pub(super) fn new(service: &Service) -> Result<Self, String> {
         let host = service.url.authority().parse().map_err(|_| "its url's host cannot be sent".to_owned())?;
-        let auth = service.auth.as_ref().map(sign_in).transpose()?;
+        let auth = service.auth.as_ref().map(sign_in).transpose()?.flatten();
         let accept = match service.protocol {
             Protocol::Graphql => "application/graphql-response+json, application/json;q=0.9",
             Protocol::Soap => "text/xml",
@@ -153,7 +153,8 @@ impl Head {
     }
 }
 
-fn sign_in(auth: &Auth) -> Result<(HeaderName, HeaderValue), String> {
+/// Returns what never changes; none where a token is fetched.
+fn sign_in(auth: &Auth) -> Result<Option<(HeaderName, HeaderValue)>, String> {
     let (name, text) = match auth {
         Auth::Bearer(token) => (AUTHORIZATION, format!("Bearer {}", token.expose())),
         Auth::Basic { username, password } => (AUTHORIZATION, basic(username, password)?),
@@ -162,11 +163,12 @@ fn sign_in(auth: &Auth) -> Result<(HeaderName, HeaderValue), String> {
                 .map_err(|_| format!("`auth.api_key.header`: `{header}` is no header name"))?;
             (name, value.expose().clone())
         }
+        Auth::OAuth2(_) => return Ok(None),
     };
     let mut value =
         HeaderValue::from_str(&text).map_err(|_| "its secret holds characters that no header can carry".to_owned())?;
     value.set_sensitive(true);
-    Ok((name, value))
+    Ok(Some((name, value)))
 }
 
 fn author_header(headers: &mut HeaderMap, name: &str, text: &str) -> Result<(), String> {

@@ -11,13 +11,14 @@ mod message;
 mod pool;
 mod retry_after;
 mod soap;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use ::http::header::CONTENT_LENGTH;
+use ::http::header::{AUTHORIZATION, CONTENT_LENGTH};
 use ::http::{HeaderMap, Request, StatusCode};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -25,12 +26,13 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 
 use self::classify::Raw;
 use self::pool::Pool;
+pub(super) use self::tokens::Tokens;
 use super::failure::{Failure, failed, health};
 use super::permission::Permission;
 use super::{Call, Connector, Error, Figures, PERMISSION_WAIT_MAX, unconfigured};
 use crate::id::ServiceName;
-use crate::request::Attempt;
-use crate::service::Service;
+use crate::request::{Again, Attempt};
+use crate::service::{Auth, Service};
 
 /// Calls the services it was given. Cloning shares them.
 #[derive(Clone, Default)]
@@ -45,6 +47,8 @@ struct Endpoint {
     dialer: dial::Dialer,
     pool: Pool,
     permission: Arc<Permission>,
+    /// Where it signs in with a token that is fetched.
+    tokens: Option<Box<Tokens>>,
 }
 
 impl HttpConnector {
@@ -66,14 +70,7 @@ impl HttpConnector {
     /// As [`Self::new`].
     pub fn add(&self, name: ServiceName, service: Service) -> Result<(), Error> {
         let refused = |reason| Error::Service { service: name.clone(), reason };
-        let endpoint = Endpoint {
-            head: message::Head::new(&service).map_err(refused)?,
-            dialer: dial::Dialer::new(&service).map_err(refused)?,
-            pool: Pool::new(service.sockets_max),
-            permission: Arc::new(Permission::new(service.limits())),
-            name: name.clone(),
-            service,
-        };
+        let endpoint = Endpoint::new(name.clone(), service).map_err(refused)?;
         self.endpoints.write().unwrap_or_else(PoisonError::into_inner).insert(name, Arc::new(endpoint));
         Ok(())
     }
@@ -125,6 +122,22 @@ impl Connector for HttpConnector {
 }
 
 impl Endpoint {
+    fn new(name: ServiceName, service: Service) -> Result<Self, String> {
+        let tokens = match &service.auth {
+            Some(Auth::OAuth2(credentials)) => Some(Box::new(Tokens::new(&name, &service, credentials)?)),
+            _ => None,
+        };
+        Ok(Self {
+            head: message::Head::new(&service)?,
+            dialer: dial::Dialer::new(&service)?,
+            pool: Pool::new(service.sockets_max),
+            permission: Arc::new(Permission::new(service.limits())),
+            tokens,
+            name,
+            service,
+        })
+    }
+
     fn figures(&self) -> Figures {
         self.permission.figures(&self.name, &self.service, self.pool.idle_len())
     }
@@ -145,8 +158,14 @@ impl Endpoint {
             );
         };
         let sent = AtomicBool::new(false);
-        let attempt = match tokio::time::timeout(timeout, self.exchange(request, &sent)).await {
-            Ok(Ok(raw)) => classify::answered(raw, SystemTime::now(), self.service.protocol),
+        let attempt = match tokio::time::timeout(timeout, self.signed(request, &sent)).await {
+            Ok(Ok((raw, again))) => {
+                let mut attempt = classify::answered(raw, SystemTime::now(), self.service.protocol);
+                if again {
+                    attempt.again = Again::Yes;
+                }
+                attempt
+            }
             Ok(Err((failure, reason))) => failed(failure, &format!("{}: {reason}", self.name)),
             Err(_) if sent.load(Ordering::Relaxed) => {
                 failed(Failure::Timeout, &format!("{} did not answer within {} ms", self.name, timeout.as_millis()))
@@ -158,6 +177,21 @@ impl Endpoint {
         };
         held.report(health(&attempt));
         attempt
+    }
+
+    /// Signs in with a token where one is needed, and sends. True beside an answer to a token that had been used before
+    /// and is taken no more: with the next one it may be another answer.
+    async fn signed(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        sent: &AtomicBool,
+    ) -> Result<(Raw, bool), (Failure, String)> {
+        let Some(tokens) = &self.tokens else { return Ok((self.exchange(request, sent).await?, false)) };
+        let token = tokens.get().await.map_err(|reason| (Failure::Unconnected, reason))?;
+        request.headers_mut().insert(AUTHORIZATION, token.authorization.clone());
+        let raw = self.exchange(request, sent).await?;
+        let again = raw.status == StatusCode::UNAUTHORIZED && tokens.not_taken(&token).await;
+        Ok((raw, again))
     }
 
     /// Sends the request on one connection and reads the whole answer. `sent` is true while the
