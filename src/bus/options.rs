@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::secret::Secret;
+
 /// Streams and consumer are declared from this; the fields' defaults are [`Options::new`].
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -10,8 +12,9 @@ pub struct Options {
     pub url: String,
     /// A NATS credentials file (`.creds`).
     pub credentials_file: Option<PathBuf>,
-    /// Certificates that a `tls://` server is checked with, beside the public ones.
-    pub root_certificates: Option<PathBuf>,
+    pub user: Option<(String, Secret<String>)>,
+    /// Certificates (PEM) that a server's is checked with, beside the public ones.
+    pub ca: Option<Vec<u8>>,
     /// Monitoring addresses, `http://host:8222`: one per server that the connection may go to.
     pub monitor_urls: Vec<String>,
     pub durability: Durability,
@@ -57,7 +60,8 @@ impl Options {
         Self {
             url: url.into(),
             credentials_file: None,
-            root_certificates: None,
+            user: None,
+            ca: None,
             monitor_urls: Vec::new(),
             durability: Durability::Strict,
             consumer: "backstitch".to_owned(),

@@ -16,6 +16,7 @@ use super::proof::{self, Sync};
 use super::reconcile::{self, Kind};
 use super::undelivered::{self, Readable};
 use super::{Delivery, Status};
+use crate::trust;
 
 /// First pause after a failure; doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -133,9 +134,10 @@ async fn connect_first(shared: &Shared) -> Result<Connection, String> {
     if let Some(path) = &shared.options.credentials_file {
         options = options.credentials_file(path).await.map_err(|error| format!("{}: {error}", path.display()))?;
     }
-    if let Some(path) = &shared.options.root_certificates {
-        options = options.add_root_certificates(path.clone());
+    if let Some((user, password)) = &shared.options.user {
+        options = options.user_and_password(user.clone(), password.expose().clone());
     }
+    options = options.tls_client_config(trust::client(shared.options.ca.as_deref(), &[])?);
     let urls: Vec<&str> = shared.options.url.split(',').map(str::trim).collect();
     let client = options.connect(urls).await.map_err(|error| error.to_string())?;
     Ok(Connection { client, link })

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use self::diagnostic::Diagnostic;
-use self::diagnostic::{TOKEN_NEEDED, UNREADABLE, VALUE};
+use self::diagnostic::{SHAPE, TOKEN_NEEDED, UNREADABLE, VALUE};
 pub use self::outboxes::Outbox;
 use self::outside::{Nothing, Outside, System};
 use self::reader::Reader;
@@ -55,6 +55,10 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nats {
     pub url: String,
+    pub credentials_file: Option<PathBuf>,
+    pub user: Option<(String, Secret<String>)>,
+    /// Certificates (PEM) trusted beside the public ones.
+    pub ca: Option<Vec<u8>>,
     /// None: the server's monitoring is not asked.
     pub monitor_url: Option<String>,
     pub durability: Durability,
@@ -223,7 +227,7 @@ fn read(file: Option<Source>, outside: &dyn Outside) -> Result<Config, Vec<Diagn
 }
 
 fn sections(reader: &mut Reader<'_>, outside: &dyn Outside) -> Option<Config> {
-    let nats = nats(reader);
+    let nats = nats(reader, outside);
     let journal = journal(reader);
     let api = api(reader);
     let telemetry = telemetry(reader);
@@ -254,10 +258,19 @@ fn sections(reader: &mut Reader<'_>, outside: &dyn Outside) -> Option<Config> {
     })
 }
 
-fn nats(reader: &mut Reader<'_>) -> Nats {
+fn nats(reader: &mut Reader<'_>, outside: &dyn Outside) -> Nats {
+    let (user, password) = (reader.text("nats.user"), reader.secret("nats.password"));
+    if user.is_empty() != password.is_none() {
+        let place = reader.node("nats.user").place;
+        reader.note(&place, SHAPE, "`nats.user` and `nats.password` belong together", "give both, or none");
+    }
+    let ca = reader.node("nats.ca_file");
     let durability = [("strict", Durability::Strict), ("trust_server", Durability::TrustServer)];
     Nats {
         url: reader.parsed("nats.url", urls).unwrap_or_default(),
+        credentials_file: Some(reader.text("nats.credentials_file")).filter(|file| !file.is_empty()).map(PathBuf::from),
+        user: password.map(|password| (user, password)),
+        ca: services::certificates(reader, outside, &ca, "nats.ca_file").flatten(),
         monitor_url: reader
             .parsed("nats.monitor_url", |text| if text.is_empty() { Ok(None) } else { http_url(text).map(Some) })
             .flatten(),

@@ -172,6 +172,8 @@ fn mistakes() {
         ("secret that shows", "nats:\n  url: nats://${secret:x}@a\n", &["C009 2:8"]),
         ("open to all", "api:\n  listen: 0.0.0.0:7070\n", &["C010 2:11"]),
         ("open with a token", "api:\n  listen: 0.0.0.0:7070\n  token: t\n", &[]),
+        ("a user without a password", "nats:\n  user: saga\n", &["C005 2:9"]),
+        ("no certificates there", "nats:\n  ca_file: gone.pem\n", &["C006 2:12"]),
         ("webhook without a secret", "webhooks:\n  a: {}\n", &["C005 2:3"]),
         ("webhook with a secret of another scheme", "webhooks:\n  a: { secret: \"too short\" }\n", &["C006 2:16"]),
         ("webhook with a short secret", "webhooks:\n  a: { scheme: slack, secret: short }\n", &["C006 2:31"]),

@@ -12,6 +12,8 @@ use backstitch::trace_context::TraceContext;
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
+use crate::api_process::{Dev, Workspace};
+use crate::protocols::TLS;
 use crate::server::{NatsServer, Setup};
 
 /// Far above what any of this takes, far below a hanging test run.
@@ -632,4 +634,35 @@ async fn a_second_reader_does_not_take_what_the_first_has_in_hand() {
     };
     assert_eq!(took.event.as_ref().unwrap().id, "2", "the first message is still in hand");
     held.ack.ack().await;
+}
+
+/// Through the program: TLS with an authority of its own, a user and a password that is a secret; a server that nobody
+/// vouches for, or that does not take the password, is told and nothing is sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_over_tls_is_signed_in_to() {
+    let server = NatsServer::start_with(Setup { sync_always: true, more: TLS });
+    let workspace = Workspace::new();
+    let url = server.url().replace("nats://", "tls://");
+    let ca = concat!(", ca_file: ", env!("CARGO_MANIFEST_DIR"), "/tests/it/tls/ca.pem");
+    for (why, password, ca, told) in [
+        ("nobody vouches for it", "s3cret", "", Some("UnknownIssuer")),
+        ("another password", "wrong", ca, Some("authorization")),
+        ("as it should be", "s3cret", ca, None),
+    ] {
+        workspace.write("secrets/nats", &format!("{password}\n"));
+        let monitor = server.monitor_url();
+        let nats = format!("{{ monitor_url: \"{monitor}\", user: stock, password: \"${{secret:nats}}\"{ca} }}");
+        let config = format!("telemetry: {{ otlp: off }}\nsecrets: {{ directory: secrets }}\nnats: {nats}\n");
+        workspace.write("backstitch.yaml", &config);
+        let dev = Dev::start(&workspace, &["--nats", &url, "--data", "data"]);
+        let status = &dev.announcement["nats"];
+        let message = status["message"].as_str().unwrap();
+        assert_eq!(status["ready"], told.is_none(), "{why}: {message}");
+        assert!(told.is_none_or(|told| message.contains(told)), "{why}: {message}");
+        assert!(!dev.log().contains(password), "{why}");
+        let event = r#"{"id":"A-1","size":1}"#;
+        let (status, answer) = dev.json("POST", "/api/v1/events/thing.happened.v1", Some(event)).await;
+        assert_eq!(status, if told.is_none() { 202 } else { 503 }, "{why}: {answer}");
+        assert!(dev.stop().success());
+    }
 }

@@ -66,7 +66,7 @@ paths:
 type Asked = (String, Option<HeaderMap>, Value);
 
 /// The configuration of a server that takes nobody without TLS and a password.
-const TLS: &str = concat!(
+pub const TLS: &str = concat!(
     "tls { cert_file: \"",
     env!("CARGO_MANIFEST_DIR"),
     "/tests/it/tls/server.pem\", key_file: \"",
