@@ -19,9 +19,15 @@ pub enum Scheme {
     Slack,
 }
 
-/// Every scheme by the word that the configuration has for it.
-pub const SCHEMES: [(&str, Scheme); 4] =
-    [("standard", Scheme::Standard), ("github", Scheme::Github), ("stripe", Scheme::Stripe), ("slack", Scheme::Slack)];
+/// Every scheme by the words that the configuration has for it.
+pub const SCHEMES: [(&str, Scheme); 5] = [
+    ("standard", Scheme::Standard),
+    // By its whole name.
+    ("standard-webhooks", Scheme::Standard),
+    ("github", Scheme::Github),
+    ("stripe", Scheme::Stripe),
+    ("slack", Scheme::Slack),
+];
 
 /// One configured webhook.
 #[derive(Debug, Clone, PartialEq, Eq)]

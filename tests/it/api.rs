@@ -42,6 +42,7 @@ async fn every_described_route_answers() {
                 "urn:backstitch:problem:no-run",
                 "urn:backstitch:problem:no-schema",
                 "urn:backstitch:problem:not-there",
+                "urn:backstitch:problem:no-webhook",
             ];
             assert!(status != 404 || absent.iter().any(|kind| body["type"] == *kind), "{method} {path}: {body}");
             assert_ne!(status, 500, "{method} {path}: {body}");
