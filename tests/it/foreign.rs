@@ -59,7 +59,7 @@ impl Drop for Python {
     }
 }
 
-/// All three services; their calls in the order in which they came.
+/// All three services. Their lines come through three pipes, so the order is that of the times in them.
 struct Services {
     _processes: Vec<Python>,
     addresses: Addresses,
@@ -99,7 +99,10 @@ impl Services {
     fn calls_of(&self, order: &str) -> Vec<Value> {
         let run = run_of(order).to_string();
         let calls = self.calls.lock().unwrap();
-        calls.iter().filter(|call| call["headers"]["saga-run"] == run.as_str()).cloned().collect()
+        let of_run = calls.iter().filter(|call| call["headers"]["saga-run"] == run.as_str());
+        let mut of_run: Vec<Value> = of_run.cloned().collect();
+        of_run.sort_by_key(|call| call["at"].as_u64().unwrap());
+        of_run
     }
 }
 
