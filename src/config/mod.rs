@@ -6,6 +6,7 @@ mod outboxes;
 mod outside;
 mod reader;
 mod services;
+mod signing;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
@@ -265,10 +266,21 @@ fn nats(reader: &mut Reader<'_>, outside: &dyn Outside) -> Nats {
         reader.note(&place, SHAPE, "`nats.user` and `nats.password` belong together", "give both, or none");
     }
     let ca = reader.node("nats.ca_file");
+    let credentials_file =
+        Some(reader.text("nats.credentials_file")).filter(|file| !file.is_empty()).map(PathBuf::from);
+    if let Some(Err(error)) = credentials_file.as_deref().map(|file| outside.file(file)) {
+        let place = reader.node("nats.credentials_file").place;
+        reader.note(
+            &place,
+            VALUE,
+            format!("`nats.credentials_file` cannot be read: {error}"),
+            "name a readable .creds file",
+        );
+    }
     let durability = [("strict", Durability::Strict), ("trust_server", Durability::TrustServer)];
     Nats {
         url: reader.parsed("nats.url", urls).unwrap_or_default(),
-        credentials_file: Some(reader.text("nats.credentials_file")).filter(|file| !file.is_empty()).map(PathBuf::from),
+        credentials_file,
         user: password.map(|password| (user, password)),
         ca: services::certificates(reader, outside, &ca, "nats.ca_file").flatten(),
         monitor_url: reader

@@ -7,6 +7,7 @@ use super::diagnostic::VALUE;
 use super::outside::Outside;
 use super::reader::{Reader, joined};
 use super::services::{Fields, certificates, duration, http_address, whole};
+use super::signing::secrets;
 use super::yaml::Entry;
 use crate::config::LaterEvents;
 use crate::id::{EventType, ServiceName};
@@ -78,20 +79,7 @@ fn subscription(reader: &mut Reader<'_>, outside: &dyn Outside, entry: &Entry) -
     let secret = fields.needed(reader, entry, "secret");
     let url =
         url.and_then(|(path, node)| http_address(reader, &node, &path).map(|url| (url, reader.text_of(&node, &path))));
-    let mut keys = Vec::new();
-    for (path, node) in secret.into_iter().chain(fields.take("secret_before")) {
-        let secret = reader.secret_of(&node, &path);
-        if path.ends_with("_before") && secret.as_ref().is_some_and(|secret| secret.expose().is_empty()) {
-            continue;
-        }
-        match secret.map(|secret| Key::parse(secret.expose())) {
-            Some(Ok(key)) => keys.push(key),
-            Some(Err(error)) => {
-                reader.note(&node.place, VALUE, format!("`{path}` is no signing secret"), error.to_string());
-            }
-            None => {}
-        }
-    }
+    let keys = secrets(reader, secret, fields.take("secret_before"), Key::parse);
     let types = match fields.take("types") {
         Some((path, node)) => reader.parsed_of(&node, &path, |text| {
             let one = |text: &str| EventType::parse(text.trim()).map_err(|error| error.to_string());

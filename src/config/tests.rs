@@ -173,6 +173,7 @@ fn mistakes() {
         ("open to all", "api:\n  listen: 0.0.0.0:7070\n", &["C010 2:11"]),
         ("open with a token", "api:\n  listen: 0.0.0.0:7070\n  token: t\n", &[]),
         ("a user without a password", "nats:\n  user: saga\n", &["C005 2:9"]),
+        ("no credentials there", "nats:\n  credentials_file: gone.creds\n", &["C006 2:21"]),
         ("no certificates there", "nats:\n  ca_file: gone.pem\n", &["C006 2:12"]),
         ("webhook without a secret", "webhooks:\n  a: {}\n", &["C005 2:3"]),
         ("webhook with a secret of another scheme", "webhooks:\n  a: { secret: \"too short\" }\n", &["C006 2:16"]),

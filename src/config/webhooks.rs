@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::diagnostic::VALUE;
 use super::reader::{Reader, joined};
 use super::services::Fields;
+use super::signing::secrets;
 use super::yaml::Entry;
 use crate::id::ServiceName;
 use crate::webhook::{SCHEMES, Scheme, Verifier, Webhook};
@@ -42,24 +43,9 @@ fn webhook(reader: &mut Reader<'_>, entry: &Entry) -> Option<Webhook> {
         None if scheme == Scheme::Github => vec!["x-github-event".to_owned()],
         None => Vec::new(),
     };
-    let mut secrets = Vec::new();
-    for (path, node) in secret.into_iter().chain(fields.take("secret_before")) {
-        let secret = reader.secret_of(&node, &path);
-        if path.ends_with("_before") && secret.as_ref().is_some_and(|secret| secret.expose().is_empty()) {
-            continue;
-        }
-        let Some(secret) = secret else { continue };
-        match Verifier::new(scheme, [secret.expose().as_str()]) {
-            Ok(_) => secrets.push(secret),
-            Err(error) => {
-                reader.note(&node.place, VALUE, format!("`{path}` is no secret of this scheme"), error.to_string());
-            }
-        }
-    }
-    if secrets.is_empty() {
-        return None; // noted above
-    }
-    let verifier = Verifier::new(scheme, secrets.iter().map(|secret| secret.expose().as_str())).ok()?;
+    let verifiers = secrets(reader, secret, fields.take("secret_before"), |secret| Verifier::new(scheme, [secret]));
+    // None: noted above.
+    let verifier = verifiers.into_iter().reduce(Verifier::or)?;
     Some(Webhook { scheme, verifier, headers })
 }
 

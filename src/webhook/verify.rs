@@ -71,6 +71,13 @@ impl Verifier {
         Ok(Self { secrets: secrets.into_iter().map(secret).collect::<Result<_, _>>()?, scheme })
     }
 
+    /// Takes what is signed with the other's secrets as well; the scheme is this one's.
+    #[must_use]
+    pub fn or(mut self, other: Self) -> Self {
+        self.secrets.extend(other.secrets);
+        self
+    }
+
     /// Checks a delivery.
     ///
     /// # Errors
